@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Open devices. A test device answers as test_device.h says, except that it neither migrates nor logs.
+
+#include <linux/vfio.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+
+#include "kernel/model_objects.hpp"
+#include "kernel/user_memory.hpp"
+
+namespace tidemark::kernel::modelled {
+namespace {
+
+constexpr std::size_t log_page_bytes = TIDEMARK_TEST_LOG_PAGE_BYTES;
+
+bool valid(const tidemark_test_doorbell& bell) noexcept {
+  return bell.length > 0 && bell.length % sizeof(bell.value) == 0 && bell.length <= TIDEMARK_TEST_DOORBELL_BYTES_MAX &&
+         bell.iova + bell.length - 1 >= bell.iova;
+}
+
+}  // namespace
+
+device_file::device_file(device& what, std::shared_ptr<group_file> owner) noexcept
+    : device_(what), owner_(std::move(owner)) {
+  if (device_.opens++ == 0) device_.state = {};
+  ++owner_->about().open_devices;
+}
+
+device_file::~device_file() {
+  --device_.opens;
+  --owner_->about().open_devices;
+}
+
+int device_file::ioctl(unsigned long request, std::uintptr_t argument) {
+  switch (request) {
+    case VFIO_DEVICE_GET_INFO:
+      return get_info(argument);
+    case VFIO_DEVICE_RESET:
+      if (!is_test_device()) return -EINVAL;  // nothing to reset it by, as on the guest's root bus
+      device_.state = {};
+      return 0;
+    case VFIO_DEVICE_GET_REGION_INFO:
+    case VFIO_DEVICE_GET_IRQ_INFO:
+    case VFIO_DEVICE_SET_IRQS:
+      return -EINVAL;
+    default:
+      return -ENOTTY;
+  }
+}
+
+int device_file::get_info(std::uintptr_t argument) const {
+  constexpr std::size_t told = offsetof(vfio_device_info, cap_offset);
+  vfio_device_info info{};
+  if (!user::copy_argument_in(argument, &info, told)) return -EFAULT;
+  if (info.argsz < told) return -EINVAL;
+  info.flags = is_test_device() ? VFIO_DEVICE_FLAGS_RESET : VFIO_DEVICE_FLAGS_PCI;
+  info.num_regions = 0;
+  info.num_irqs = 0;
+  return user::copy_argument_out(argument, &info, told) ? 0 : -EFAULT;
+}
+
+ssize_t device_file::read(void* buffer, std::size_t bytes) {
+  if (!is_test_device() || bytes < sizeof(device_.state)) return -EINVAL;
+  const auto to = reinterpret_cast<std::uintptr_t>(buffer);
+  return user::copy_argument_out(to, &device_.state, sizeof(device_.state)) ? ssize_t{sizeof(device_.state)} : -EFAULT;
+}
+
+ssize_t device_file::write(const void* buffer, std::size_t bytes) {
+  tidemark_test_doorbell bell{};
+  if (!is_test_device() || bytes == 0 || bytes % sizeof(bell) != 0) return -EINVAL;
+  std::size_t done = 0;
+  for (; done < bytes; done += sizeof(bell)) {
+    const bool here = user::copy_argument_in(reinterpret_cast<std::uintptr_t>(buffer) + done, &bell, sizeof(bell));
+    const int failure = here ? ring(bell) : -EFAULT;
+    if (failure != 0 && done == 0) return failure;
+    if (failure != 0) break;
+  }
+  return static_cast<ssize_t>(done);
+}
+
+// Page by page, as the device does it: pages before a failing one are written.
+int device_file::ring(const tidemark_test_doorbell& bell) {
+  if (!valid(bell)) return -EINVAL;
+  std::array<std::uint64_t, log_page_bytes / sizeof(bell.value) + 1> pattern;  // a page may begin at any byte of the value
+  pattern.fill(bell.value);
+  type1& iommu = owner_->about().container->iommu();
+  for (std::uint64_t done = 0; done < bell.length;) {
+    const std::uint64_t left_in_page = log_page_bytes - (bell.iova + done) % log_page_bytes;
+    const std::size_t now = std::min<std::uint64_t>(bell.length - done, left_in_page);
+    const auto* from = reinterpret_cast<const std::byte*>(pattern.data()) + done % sizeof(bell.value);
+    if (const int failure = iommu.write(bell.iova + done, from, now)) return failure;
+    done += now;
+  }
+  ++device_.state.doorbells;
+  device_.state.bytes += bell.length;
+  return 0;
+}
+
+}  // namespace tidemark::kernel::modelled
