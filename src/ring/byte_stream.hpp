@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A connected, ordered, reliable stream of bytes: a TCP connection on a ring, or a simulation's pair of queues.
+//
+// Threading: belongs to the loop it was made on. At most one write and one read at a time.
+// Memory: the bytes named by `parts` stay as they are, and the parts themselves too, until the call's task completes: the
+// kernel reads and writes them meanwhile. Destroying the stream while a task of its is under way is as closing it: the task
+// completes. Cancellation: close() from the loop's thread; what is under way completes with an error.
+
+#pragma once
+
+#include <sys/uio.h>
+#include <tidemark/error.hpp>
+
+#include <span>
+
+#include "ring/task.hpp"
+
+namespace tidemark::ring {
+
+class byte_stream {
+ public:
+  virtual ~byte_stream() = default;
+
+  /// Sends every byte of `parts` in their order. `parts` is consumed: its entries are advanced as bytes leave.
+  virtual task<result<void>> write(std::span<iovec> parts) = 0;
+
+  /// Fills every byte of `parts` in their order; `parts` is consumed. A peer that closed before the first byte is
+  /// errc::peer_closed, as is one that closes between.
+  virtual task<result<void>> read(std::span<iovec> parts) = 0;
+
+  /// Ends the connection both ways, at once. Operations under way, and later ones, fail with errc::closed.
+  virtual void close() noexcept = 0;
+};
+
+}  // namespace tidemark::ring
