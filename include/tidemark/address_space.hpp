@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An address space: the RAM blocks of a guest, and the regions that show parts of them to devices at IOVAs. Region events become map and unmap
+// requests of every container attached; what devices dirty comes back per RAM block, since a block can be seen at several IOVAs, or for a
+// while at none.
+//
+// Threading: everything is called, and completes, on the executor the address space was made with (one thread or strand). Nothing blocks.
+// Order: events on overlapping ranges take effect in the order they were given; disjoint ones may overtake each other.
+// Cancellation: an event that was given is carried out; there is none to take it back but its opposite.
+// Life: containers, and the memory of the RAM blocks, outlive the address space, which outlives its operations.
+//
+// Errors: an event fails whole. A region that could not be mapped in one container is unmapped again from the others, and
+// error::undone says so.
+
+#pragma once
+
+#include <tidemark/container.hpp>
+#include <tidemark/error.hpp>
+#include <tidemark/operation.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tidemark {
+
+/// Bytes of a page of dirty tracking.
+inline constexpr std::uint64_t page_bytes = 4096;
+
+/// Memory of the guest: what is migrated. `host` and `size` are multiples of page_bytes.
+struct ram_block {
+  std::string name;  ///< the same at source and destination
+  std::byte* host = nullptr;
+  std::uint64_t size = 0;  ///< bytes
+
+  std::uint64_t pages() const noexcept { return size / page_bytes; }
+};
+
+/// Index into address_space::blocks().
+using block_index = std::uint32_t;
+
+/// A part of a RAM block as devices see it.
+struct region {
+  iova_range at;
+  block_index block = 0;
+  std::uint64_t offset = 0;  ///< bytes into the block
+  bool writable = true;
+};
+
+/// Receives what devices dirtied. Called on the address space's executor.
+class dirty_sink {
+ public:
+  virtual ~dirty_sink() = default;
+  /// Pages of `block` from `first_page` on, a bit each, `pages` of them.
+  virtual void merge(block_index block, std::uint64_t first_page, std::uint64_t pages, std::span<const std::uint64_t> bits) = 0;
+  /// All of these pages: the kernel cannot tell, or an error lost its answer.
+  virtual void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
+};
+
+class address_space {
+ public:
+  explicit address_space(any_io_executor executor);
+  address_space(const address_space&) = delete;
+  address_space& operator=(const address_space&) = delete;
+  ~address_space();
+
+  any_io_executor get_executor() const noexcept { return executor_; }
+
+  /// Blocks are given before regions that show them, and stay.
+  result<block_index> add_block(ram_block block);
+  const std::vector<ram_block>& blocks() const noexcept;
+
+  /// The regions that are mapped now, ascending by IOVA.
+  std::vector<region> regions() const;
+
+  /// Replays every region into `added`; from then on it takes part in every event. On failure it is as it was.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_attach(container& added, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_attach, &added);
+  }
+
+  /// A region came. errc::region_overlaps, region_unknown (the block or the part of it), region_misaligned, or what a map can fail with.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_add(const region& added, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_add, added);
+  }
+
+  /// The region at exactly this range went. What devices dirtied in it while tracking is not lost. errc::region_unknown, or what an unmap fails with;
+  /// the region then stays.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_remove(iova_range range, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_remove, range);
+  }
+
+  /// From now on what devices dirty is kept for `sink`. A container that cannot track has everything that is mapped in it count as dirty.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_start_tracking(dirty_sink& sink, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_tracking, &sink);
+  }
+
+  /// Hands the sink what devices dirtied since the last call. A query that fails marks its whole region: nothing is lost.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_sync_dirty(Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_sync);
+  }
+
+  /// The sink is not called after this completes.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_stop_tracking(Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_stop_tracking);
+  }
+
+ private:
+  void start_attach(completion<void> done, container* added);
+  void start_add(completion<void> done, region added);
+  void start_remove(completion<void> done, iova_range range);
+  void start_tracking(completion<void> done, dirty_sink* sink);
+  void start_sync(completion<void> done);
+  void start_stop_tracking(completion<void> done);
+
+  class state;
+  any_io_executor executor_;
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace tidemark
