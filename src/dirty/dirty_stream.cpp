@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <tidemark/dirty_stream.hpp>
+
+#include <utility>
+
+#include "core/bitmap.hpp"
+#include "dirty/dirty_union.hpp"
+#include "ring/await.hpp"
+
+namespace tidemark {
+
+using ring::resume_on;
+using ring::task;
+
+class dirty_stream::state : public std::enable_shared_from_this<state> {
+ public:
+  state(address_space& space, std::vector<cpu_dirty_source*> sources, std::uint64_t batch_pages_max)
+      : space_(space), cpu_sources_(std::move(sources)), batch_pages_max_(batch_pages_max), union_(space.blocks()) {}
+
+  any_io_executor executor() const { return space_.get_executor(); }
+  std::uint64_t dirty_pages() const noexcept { return union_.dirty_pages(); }
+
+  task<result<void>> start() {
+    if (auto started = co_await space_.async_start_tracking(union_, resume_on{executor()}); !started) co_return started;
+    round_ = {};
+    union_.mark_everything();
+    co_return result<void>{};
+  }
+
+  task<result<dirty_round>> begin_round() {
+    if (auto synced = co_await space_.async_sync_dirty(resume_on{executor()}); !synced) co_return synced.error();
+    harvest_cpus();
+    at_ = {};
+    ++round_.number;
+    round_.dirty_pages = union_.dirty_pages();
+    co_return round_;
+  }
+
+  task<result<batch>> next() {
+    auto runs = union_.take(at_, batch_pages_max_);
+    std::uint64_t pages = 0;
+    for (const auto& run : runs) pages += run.pages;
+    co_return batch{weak_from_this(), std::move(runs), pages};
+  }
+
+  task<result<void>> stop() {
+    auto stopped = co_await space_.async_stop_tracking(resume_on{executor()});
+    union_.forget_everything();
+    co_return stopped;
+  }
+
+  void give_back(const std::vector<page_run>& runs) {
+    for (const auto& run : runs) union_.mark_all(run.block, run.first_page, run.pages);
+  }
+
+ private:
+  void harvest_cpus() {
+    const auto& blocks = space_.blocks();
+    for (block_index block = 0; block < blocks.size(); ++block) {
+      std::vector<std::uint64_t> bits(core::words_for(blocks[block].pages()));
+      for (auto* source : cpu_sources_) source->harvest(block, bits);
+      union_.merge(block, 0, blocks[block].pages(), bits);
+    }
+  }
+
+  address_space& space_;
+  std::vector<cpu_dirty_source*> cpu_sources_;
+  std::uint64_t batch_pages_max_;
+  dirty::dirty_union union_;
+  dirty::dirty_union::position at_;
+  dirty_round round_;
+};
+
+dirty_stream::batch::~batch() {
+  if (runs_.empty()) return;
+  if (const auto stream = from_.lock()) stream->give_back(runs_);
+}
+
+dirty_stream::dirty_stream(address_space& space, std::vector<cpu_dirty_source*> cpu_sources, std::uint64_t batch_pages_max)
+    : state_(std::make_shared<state>(space, std::move(cpu_sources), batch_pages_max)) {}
+dirty_stream::~dirty_stream() = default;
+
+std::uint64_t dirty_stream::dirty_pages() const noexcept { return state_->dirty_pages(); }
+
+void dirty_stream::start_tracking(completion<void> done) { ring::spawn(state_->executor(), state_->start(), std::move(done)); }
+void dirty_stream::start_round(completion<dirty_round> done) { ring::spawn(state_->executor(), state_->begin_round(), std::move(done)); }
+void dirty_stream::start_next(completion<batch> done) { ring::spawn(state_->executor(), state_->next(), std::move(done)); }
+void dirty_stream::start_stop(completion<void> done) { ring::spawn(state_->executor(), state_->stop(), std::move(done)); }
+
+}  // namespace tidemark

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "simulation/machine.hpp"
+
+#include <linux/vfio.h>
+#include <sys/mman.h>
+
+#include <boost/test/unit_test.hpp>
+#include <cstring>
+#include <set>
+
+#include "kernel/test_device.h"
+#include "ring/offload.hpp"
+
+namespace tidemark::simulation {
+
+using ring::resume_on;
+using ring::task;
+
+memory::memory(std::uint64_t bytes)
+    : bytes_(static_cast<std::byte*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)), bytes) {}
+
+memory::~memory() {
+  if (!bytes_.empty()) munmap(bytes_.data(), bytes_.size());
+}
+
+machine::machine(ring::loop& loop, chance& luck, turn_workers& threads, kernel::model& kernel)
+    : loop_(loop), luck_(luck), threads_(threads), kernel_(kernel), executor_(loop.get_executor()), space_(executor_) {
+  const auto blocks = 1 + luck_.below(3);
+  for (std::uint64_t i = 0; i < blocks; ++i) {
+    const auto& bytes = memory_.emplace_back((1 + luck_.below(120)) * page_bytes).bytes();
+    BOOST_REQUIRE(space_.add_block({"ram" + std::to_string(i), bytes.data(), bytes.size()}));
+    for (std::size_t at = 0; at < bytes.size(); at += 512) bytes[at] = static_cast<std::byte>(luck_.below(256));
+  }
+  log_ = std::make_unique<dirty_log>(space_.blocks());
+  stream_ = std::make_unique<dirty_stream>(space_, std::vector<cpu_dirty_source*>{log_.get()}, 1 + luck_.below(40));
+}
+
+machine::~machine() = default;
+
+task<void> machine::power_on() {
+  const auto containers = 1 + luck_.below(2);
+  for (unsigned group = 0; group < containers; ++group) {
+    auto& made = *containers_.emplace_back(std::make_unique<container>(executor_, kernel_, threads_));
+    BOOST_REQUIRE((co_await made.async_connect(group, resume_on{executor_})).has_value());
+    auto opened = co_await made.async_open_device(group, "tidemark-test." + std::to_string(group), resume_on{executor_});
+    BOOST_REQUIRE(opened.has_value());
+    devices_.push_back(std::move(*opened));
+    BOOST_REQUIRE((co_await space_.async_attach(made, resume_on{executor_})).has_value());
+  }
+  running_ = on_ = true;
+  ring::start(act(30us, [this]() -> task<void> { cpu_step(); co_return; }));
+  ring::start(act(40us, [this]() -> task<void> { device_step(); co_return; }));
+  ring::start(act(400us, [this] { return region_step(); }));
+}
+
+template <class Step>
+task<void> machine::act(std::chrono::nanoseconds longest_pause, Step step) {
+  ++actors_;
+  ring::timer pause(loop_);
+  while (on_) {
+    co_await pause.until(loop_.now() + luck_.within(longest_pause));
+    if (on_) co_await step();
+  }
+  --actors_;
+}
+
+task<void> machine::power_off() {
+  on_ = running_ = false;
+  ring::timer pause(loop_);
+  while (actors_ != 0) co_await pause.until(loop_.now() + 1ms);
+  devices_.clear();
+}
+
+void machine::cpu_step() {
+  if (!running_) return;
+  const auto block = static_cast<block_index>(luck_.below(memory_.size()));
+  const auto bytes = memory_[block].bytes();
+  const auto at = luck_.below(bytes.size());
+  bytes[at] = static_cast<std::byte>(luck_.below(256));
+  log_->record(block, at / page_bytes, 1);
+  ++cpu_writes_;
+}
+
+/// Rings a doorbell somewhere; where nothing is mapped the device is refused, as hardware would fault.
+void machine::device_step() {
+  if (!running_) return;
+  auto& on = devices_[luck_.below(devices_.size())];
+  const tidemark_test_doorbell bell{luck_.below(slots) * slot_bytes + luck_.below(64 * page_bytes), 8 * (1 + luck_.below(1200)), luck_.below(~0ULL)};
+  const auto rung = kernel_.write(on.file(), &bell, sizeof bell);
+  BOOST_REQUIRE(rung == sizeof bell || rung == -EINVAL || rung == -EPERM);
+  ++device_writes_;
+}
+
+/// Adds or removes a region; one in three has another event right behind it, not awaited in between.
+task<void> machine::region_step() {
+  const auto slot = luck_.below(slots);
+  const auto block = static_cast<block_index>(luck_.below(memory_.size()));
+  const auto pages = space_.blocks()[block].pages();
+  const auto offset = luck_.below(pages);
+  const region added{{slot * slot_bytes, (1 + luck_.below(pages - offset)) * page_bytes}, block, offset * page_bytes, !luck_.one_in(8)};
+  const auto before = space_.regions();
+  for (const auto& there : before)
+    if (there.at.iova == added.at.iova) {
+      if (luck_.one_in(3)) ring::start([](address_space& in, iova_range range, any_io_executor at) -> task<> {
+          (void)co_await in.async_remove(range, resume_on{at});
+        }(space_, there.at, executor_));
+      else
+        (void)co_await space_.async_remove(there.at, resume_on{executor_});
+    }
+  (void)co_await space_.async_add(added, resume_on{executor_});
+  ++region_changes_;
+}
+
+void machine::answer(completion<void> done) {
+  boost::asio::post(executor_, [done = std::move(done)]() mutable { std::move(done)(result<void>{}); });
+}
+
+void machine::start_pause(completion<void> done) {
+  running_ = false;
+  answer(std::move(done));
+}
+
+void machine::start_resume(completion<void> done) {
+  running_ = true;
+  answer(std::move(done));
+}
+
+bool machine::mappings_agree() const {
+  std::set<std::array<std::uint64_t, 5>> expected;
+  for (std::size_t in = 0; in < containers_.size(); ++in)
+    for (const auto& shown : space_.regions())
+      expected.insert({in, shown.at.iova, shown.at.size,
+                       reinterpret_cast<std::uintptr_t>(space_.blocks()[shown.block].host + shown.offset), shown.writable});
+  std::set<std::array<std::uint64_t, 5>> held;
+  for (const auto& mapped : kernel_.mappings()) held.insert({mapped.container, mapped.iova, mapped.size, mapped.vaddr, mapped.writable});
+  return held == expected;
+}
+
+}  // namespace tidemark::simulation
