@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <cstdio>
+#include <variant>
+
+#include "cli/demo.hpp"
+#include "cli/doctor.hpp"
+#include "cli/log.hpp"
+#include "cli/options.hpp"
+
+namespace {
+
+using namespace tidemark::cli;
+
+int run(const answer& only) {
+  std::fputs(only.out.c_str(), stdout);
+  if (!only.err.empty()) std::fprintf(stderr, "%s\n", only.err.c_str());
+  return only.status;
+}
+
+int run(const demo_request& request) {
+  start_log(request.config.level);
+  return run_demo(request);
+}
+
+int run(const doctor_request& request) { return run_doctor(request); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return std::visit([](const auto& request) { return run(request); }, parse_command_line(argc, argv));
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The running text of --help. Constants.
+
+#pragma once
+
+#include <string_view>
+
+namespace tidemark::cli {
+
+inline constexpr std::string_view main_description =
+    "tidemark maps guest memory for VFIO devices, tracks the pages they dirty, and migrates it while they do.";
+
+inline constexpr std::string_view main_footer =
+    R"(Examples:
+  tidemark doctor                     what this host offers, and what is missing
+  tidemark demo                       migrate 1 GiB from one process to another
+  tidemark demo --memory 4GiB --bandwidth unlimited --json
+
+Settings come from config/tidemark.toml (built in), then the file of --config, then options.
+Exit status: 0 it worked, 1 it failed (standard error says why), 2 it was asked for wrongly and nothing was begun.)";
+
+inline constexpr std::string_view demo_footer =
+    R"(A size is a whole number of bytes, or one with KiB, MiB, GiB or TiB (K, M, G and T for short).
+
+The demo makes RAM blocks, lets a CPU thread and a VFIO device dirty them, adds and removes regions, and migrates the memory
+to a second process over TCP: rounds of pre-copy, then a stop. Both sides compare a checksum of every RAM block at the end.
+
+Examples:
+  tidemark demo --memory 4GiB --cpu-rate 256MiB --downtime-ms 50
+  tidemark demo --kernel linux --group 7              a test device of this host's VFIO
+  tidemark demo --role destination --address 0.0.0.0:7000
+  tidemark demo --role source --address 192.0.2.7:7000
+
+Both halves of a migration between machines must be given the same memory and blocks.
+Exit status: 0 identical, 1 failed or not identical, 2 asked for wrongly and nothing was begun.)";
+
+inline constexpr std::string_view doctor_footer =
+    R"(Each finding is ok, a note (nothing is wrong), a warning, or missing. The last two come with the commands that mend
+them. Nothing is changed. Run it as the user who will run Tidemark.
+Exit status: 0 the demo can run here with the kernel that is built in, 1 it cannot (io_uring is not usable).)";
+
+}  // namespace tidemark::cli

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the command line asks for, checked. Values.
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "cli/config.hpp"
+
+namespace tidemark::cli {
+
+enum class demo_role : std::uint8_t { both, source, destination };
+
+struct demo_request {
+  settings config;
+  demo_role role = demo_role::both;
+  bool json = false;              ///< JSON lines instead of the view for a person
+  bool flip_byte = false;         ///< the destination flips one byte before the comparison, which must fail then
+  std::string address;            ///< destination: where to listen; source: where to connect, never port 0
+  std::optional<unsigned> group;  ///< the VFIO group of the device; only with the kernel of the host
+  std::string device;             ///< the name to ask the group for
+};
+
+struct doctor_request {
+  bool json = false;
+  bool all = false;  ///< also say how to change what is no fault
+};
+
+}  // namespace tidemark::cli
