@@ -4,14 +4,11 @@
 // loop that is derived from it: `uring_loop` waits in the kernel, a simulation's loop jumps to the next timer.
 //
 // Invariants
-//  1. Only the loop's own thread, inside run_once(), runs work and resumes coroutines: completions enqueue, the loop
-//  resumes.
-//  2. Work runs in the order it was posted. Timers due run in the order of their time, equal ones in the order they were
-//  armed.
+//  1. Only the loop's own thread, within a turn, runs work and resumes coroutines: completions enqueue, the loop resumes.
+//  2. Work runs in the order it was posted. Timers due run in the order of their time, equal ones as they were armed.
 //  3. post() may be called from any thread; everything else is for the loop's thread.
 //  4. What is posted or armed while a turn runs waits for the next turn, so nobody who keeps posting can hold the loop.
-//  5. A coroutine that waits for a timer may be destroyed at any moment on the loop's thread, and after the loop: it is not
-//  resumed.
+//  5. A coroutine that waits for a timer may be destroyed at any moment on the loop's thread, and even after the loop.
 //
 // Memory: the loop owns posted work until it has run; destroying the loop destroys what has not, without running it.
 //
@@ -53,7 +50,7 @@ class loop : public boost::asio::execution_context {
   /// Runs `item` on the loop's thread, never inside post(). Any thread. Unbounded: those who post bound themselves.
   void post(std::unique_ptr<work> item) noexcept;
 
-  /// Whether the caller is the thread inside run_once().
+  /// Whether the caller is the thread that runs the loop.
   bool in_loop() const noexcept { return thread_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
 
   executor get_executor() noexcept;

@@ -7,7 +7,7 @@
 //
 // Invariants
 //  1. A socket is closed when its stream (or listener) has let go of it and no operation on it is under way: operations
-//  share its ownership.
+//     share its ownership.
 //  2. close() shuts the socket down first, so whatever is under way completes in a turn or two.
 //  3. At most 1024 parts enter the kernel in one call (IOV_MAX); short counts are continued; SIGPIPE is never raised.
 

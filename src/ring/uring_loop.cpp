@@ -9,7 +9,7 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <fstream>
+#include <cstdio>
 
 namespace tidemark::ring {
 
@@ -43,10 +43,10 @@ int open_ring(io_uring& ring) noexcept {
   return answer;
 }
 
-long read_sysctl(const char* path, long otherwise) {
-  std::ifstream file(path);
-  long value = 0;
-  return file >> value ? value : otherwise;
+long read_sysctl(const char* path, long otherwise) noexcept {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "re"), std::fclose);
+  long value = otherwise;
+  return file && std::fscanf(file.get(), "%ld", &value) == 1 ? value : otherwise;
 }
 
 error no_ring(int errno_value) {

@@ -9,16 +9,13 @@
 //
 // Invariants
 //  1. A turn: run posted work and due timers, hand requests to the kernel, wait, take all answers, then resume those who
-//  waited for
-//     them. Answers only enqueue; nothing is resumed while answers are being taken.
+//     waited for them. Answers only enqueue; nothing is resumed while answers are being taken.
 //  2. The thread sleeps in the kernel whenever nothing is posted, due or answered. It never spins.
 //  3. One request is one ring entry and one answer: no linked, multishot or zero-copy-send entries.
 //  4. Memory that an entry names (buffers, iovecs, msghdr) belongs to the kernel until the answer is taken. It lives in the
-//  frame of the waiting
-//     coroutine, or outlives that frame.
+//     frame of the waiting coroutine, or outlives that frame.
 //  5. Destroying a frame that waits takes its request back: it is cancelled, and the destructor returns when the kernel
-//     has let go of it. Destroying the loop does so for all requests and resumes nobody; their frames may be destroyed
-//     later.
+//     has let go of it. Destroying the loop does so for all requests and resumes nobody; the frames may be destroyed later.
 //  6. A descriptor must not exist only in an answer (accept, open): an answer nobody is resumed for would leak it.
 //
 // Bounds: requests chain through the frames of those who wait, so there is no queue to overflow. What exceeds the ring's

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ring/tcp.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ring/coroutines.hpp"
+
+using namespace tidemark;
+using namespace tidemark::ring;
+using tests::held;
+using tests::hold;
+using tests::run_on;
+
+namespace {
+
+std::unique_ptr<uring_loop> make_loop() { return uring_loop::make().value(); }
+address loopback(std::uint16_t port) { return resolve("127.0.0.1:" + std::to_string(port)).value(); }
+bool says(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
+
+using stream = std::unique_ptr<byte_stream>;
+
+/// Two ends of one connection on one loop.
+struct connection {
+  explicit connection(uring_loop& owner) {
+    auto door = listener::open(owner, loopback(0)).value();
+    const auto peer = loopback(door->port());
+    const auto call = [&]() -> task<> { left = (co_await connect(owner, peer)).value(); };
+    const auto answer = [&]() -> task<> {
+      start(call());
+      right = (co_await door->accept()).value();
+    };
+    run_on(owner, answer());
+    while (!left) run_on(owner, [](uring_loop& on) -> task<> { co_await on.submit(io_uring_prep_nop); }(owner));
+  }
+  stream left, right;
+};
+
+std::vector<char> random_bytes(std::size_t size_bytes, unsigned seed) {
+  std::vector<char> bytes(size_bytes);
+  std::mt19937_64 random(seed);
+  for (std::size_t at = 0; at + 8 <= size_bytes; at += 8) {
+    const auto value = random();
+    std::memcpy(bytes.data() + at, &value, 8);
+  }
+  return bytes;
+}
+
+/// Cuts `bytes` into parts of at most `part_max` bytes, some empty.
+std::vector<iovec> random_parts(std::vector<char>& bytes, std::size_t part_max, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<iovec> parts;
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t size_bytes = std::min<std::size_t>(random() % (part_max + 1), bytes.size() - at);
+    parts.push_back({bytes.data() + at, size_bytes});
+    at += size_bytes;
+  }
+  return parts;
+}
+
+/// Moves parts in calls of a random number of parts each.
+template <class Transfer>
+task<> move_all(std::vector<iovec> parts, unsigned seed, Transfer transfer) {
+  std::mt19937 random(seed);
+  for (std::span<iovec> rest = parts; !rest.empty();) {
+    const auto count = std::min<std::size_t>(1 + random() % 3000, rest.size());
+    const auto moved = co_await transfer(rest.first(count));
+    moved.value();  // BOOST_TEST is for one thread, this runs on two
+    rest = rest.subspan(count);
+  }
+}
+
+task<> send_all(byte_stream& to, std::vector<iovec> parts, unsigned seed) {
+  return move_all(std::move(parts), seed, [&to](std::span<iovec> some) { return to.write(some); });
+}
+
+task<> receive_all(byte_stream& from, std::vector<iovec> parts, unsigned seed) {
+  return move_all(std::move(parts), seed, [&from](std::span<iovec> some) { return from.read(some); });
+}
+
+task<> then_count_down(task<> work, latch& gate) {
+  co_await std::move(work);
+  gate.count_down();
+}
+
+task<result<void>> read_one(byte_stream& from, char& byte) {
+  iovec part{&byte, 1};
+  co_return co_await from.read({&part, 1});
+}
+
+task<result<void>> write_one(byte_stream& to, char byte) {
+  iovec part{&byte, 1};
+  co_return co_await to.write({&part, 1});
+}
+
+std::size_t open_descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(tcp_suite)
+
+BOOST_AUTO_TEST_CASE(addresses_are_read_as_numbers_and_names) {
+  const auto four = resolve("127.0.0.1:4711").value();
+  const auto& in4 = reinterpret_cast<const sockaddr_in&>(four.places.at(0).socket);
+  BOOST_TEST(in4.sin_family == AF_INET);
+  BOOST_TEST(ntohs(in4.sin_port) == 4711);
+  const auto six = resolve("[::1]:65535").value();
+  const auto& in6 = reinterpret_cast<const sockaddr_in6&>(six.places.at(0).socket);
+  BOOST_TEST(in6.sin6_family == AF_INET6);
+  BOOST_TEST(ntohs(in6.sin6_port) == 65535);
+  BOOST_TEST(!resolve("localhost:1").value().places.empty());
+}
+
+BOOST_AUTO_TEST_CASE(bad_addresses_get_one_clear_error) {
+  for (const char* bad : {"", ":", "host", "host:", ":80", "host:65536", "host:-1", "host:+1", "host: 1", "host:1x",
+                          "::1:80", "[::1]", "[::1]80", "[]:80", "[host]:80", "[::1:80", "::1]:80"}) {
+    const auto answer = resolve(bad);
+    BOOST_TEST_CONTEXT(bad) {
+      BOOST_TEST_REQUIRE(answer.has_error());
+      BOOST_TEST(answer.error().code.value() == EINVAL);
+      BOOST_TEST(says(answer.error().detail, "write HOST:PORT"));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(random_gathers_arrive_whole_both_ways_at_once) {
+  constexpr std::size_t size_bytes = std::size_t{64} << 20;
+  const auto owner = make_loop();
+  connection pair(*owner);
+  auto to_right = random_bytes(size_bytes, 1);
+  auto to_left = random_bytes(size_bytes, 2);
+  std::vector<char> at_right(size_bytes), at_left(size_bytes);
+  const auto work = [&]() -> task<> {
+    latch done(4);
+    start(then_count_down(send_all(*pair.left, random_parts(to_right, 9000, 3), 4), done));
+    start(then_count_down(send_all(*pair.right, random_parts(to_left, 70000, 5), 6), done));
+    start(then_count_down(receive_all(*pair.right, random_parts(at_right, 20000, 7), 8), done));
+    start(then_count_down(receive_all(*pair.left, random_parts(at_left, 5000, 9), 10), done));
+    co_await done;
+  };
+  run_on(*owner, work());
+  BOOST_TEST((to_right == at_right));
+  BOOST_TEST((to_left == at_left));
+}
+
+BOOST_AUTO_TEST_CASE(one_call_takes_ten_thousand_parts_and_consumes_them) {
+  const auto owner = make_loop();
+  connection pair(*owner);
+  auto sent = random_bytes(10'000 * 16, 1);
+  std::vector<char> received(sent.size());
+  std::vector<iovec> out, in;
+  for (std::size_t at = 0; at < sent.size(); at += 16) {
+    out.push_back({sent.data() + at, 16});
+    in.push_back({received.data() + at, 16});
+  }
+  const auto write = [&]() -> task<> { BOOST_TEST((co_await pair.left->write(out)).has_value()); };
+  const auto work = [&]() -> task<> {
+    start(write());
+    BOOST_TEST((co_await pair.right->read(in)).has_value());
+  };
+  run_on(*owner, work());
+  BOOST_TEST((sent == received));
+  BOOST_TEST(
+      std::accumulate(in.begin(), in.end(), std::size_t{0}, [](auto sum, auto& part) { return sum + part.iov_len; }) == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(no_bytes_are_moved_without_waiting) {
+  const auto owner = make_loop();
+  connection pair(*owner);
+  const auto work = [&]() -> task<> {
+    BOOST_TEST((co_await pair.left->read({})).has_value());
+    iovec empty{nullptr, 0};
+    BOOST_TEST((co_await pair.left->read({&empty, 1})).has_value());
+    BOOST_TEST((co_await pair.left->write({&empty, 1})).has_value());
+  };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(a_peer_that_closes_in_the_middle_is_named_so) {
+  const auto owner = make_loop();
+  connection pair(*owner);
+  const auto work = [&]() -> task<> {
+    BOOST_TEST((co_await write_one(*pair.left, 'x')).has_value());
+    pair.left.reset();
+    std::vector<char> two(2);
+    iovec part{two.data(), two.size()};
+    const auto answer = co_await pair.right->read({&part, 1});
+    BOOST_TEST_REQUIRE(answer.has_error());
+    BOOST_TEST((answer.error().code == errc::peer_closed));
+    BOOST_TEST((answer.error().what == operation::receive));
+    BOOST_TEST(two[0] == 'x');
+    BOOST_TEST(part.iov_len == 1u);
+  };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(writing_to_a_peer_that_went_away_fails_without_a_signal) {
+  const auto owner = make_loop();
+  connection pair(*owner);
+  const auto work = [&]() -> task<> {
+    // It closes with a byte unread: a reset, which the second write sees at the latest.
+    BOOST_TEST((co_await write_one(*pair.left, 'x')).has_value());
+    pair.right.reset();
+    result<void> answer{};
+    for (int i = 0; i < 100 && answer; ++i) answer = co_await write_one(*pair.left, 'y');
+    BOOST_TEST_REQUIRE(answer.has_error());
+    BOOST_TEST((answer.error().code == errc::peer_closed));
+    BOOST_TEST((answer.error().what == operation::send));
+  };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_connection_says_what_to_start) {
+  const auto owner = make_loop();
+  std::uint16_t port = 0;
+  { port = listener::open(*owner, loopback(0)).value()->port(); }  // free again
+  const auto peer = loopback(port);
+  const auto work = [&]() -> task<> {
+    const auto answer = co_await connect(*owner, peer);
+    BOOST_TEST_REQUIRE(answer.has_error());
+    BOOST_TEST(answer.error().code.value() == ECONNREFUSED);
+    BOOST_TEST((answer.error().what == operation::connect_peer));
+    BOOST_TEST(answer.error().detail == "nothing listens at " + peer.text + "; start the destination first");
+  };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(a_name_with_several_places_is_tried_in_order) {
+  const auto owner = make_loop();
+  const auto door = listener::open(*owner, loopback(0)).value();
+  auto peer = loopback(1);
+  peer.places.push_back(loopback(door->port()).places.front());
+  const auto work = [&]() -> task<> { BOOST_TEST((co_await connect(*owner, peer)).has_value()); };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(a_port_in_use_says_who_to_ask) {
+  const auto owner = make_loop();
+  const auto door = listener::open(*owner, loopback(0)).value();
+  const auto second = listener::open(*owner, loopback(door->port()));
+  BOOST_TEST_REQUIRE(second.has_error());
+  BOOST_TEST(second.error().code.value() == EADDRINUSE);
+  BOOST_TEST(says(second.error().detail, "ss -ltnp"));
+}
+
+BOOST_AUTO_TEST_CASE(close_ends_a_read_and_a_write_that_wait) {
+  const auto owner = make_loop();
+  connection pair(*owner);
+  std::vector<char> large(std::size_t{64} << 20);
+  int ended = 0;
+  latch done(2);
+  const auto expect_closed = [&](task<result<void>> work) -> task<> {
+    const auto answer = co_await std::move(work);
+    ended += answer.has_error() && answer.error().code == errc::closed;
+    done.count_down();
+  };
+  const auto work = [&]() -> task<> {
+    char byte = 0;
+    iovec part{large.data(), large.size()};
+    start(expect_closed(read_one(*pair.left, byte)));
+    start(expect_closed(pair.left->write({&part, 1})));
+    timer bell(*owner);
+    co_await bell.until(owner->now() + std::chrono::milliseconds(5));  // both are in the kernel, the send buffer is full
+    pair.left->close();
+    co_await done;
+    BOOST_TEST(((co_await read_one(*pair.left, byte)).error().code == errc::closed));
+    BOOST_TEST(((co_await write_one(*pair.left, byte)).error().code == errc::closed));
+  };
+  run_on(*owner, work());
+  BOOST_TEST(ended == 2);
+}
+
+BOOST_AUTO_TEST_CASE(close_and_destruction_end_an_accept_that_waits) {
+  const auto owner = make_loop();
+  auto door = listener::open(*owner, loopback(0)).value();
+  int ended = 0;
+  latch done(1);
+  const auto expect_closed = [&]() -> task<> {
+    const auto answer = co_await door->accept();
+    ended += answer.has_error() && answer.error().code == errc::closed;
+    done.count_down();
+  };
+  const auto work = [&]() -> task<> {
+    start(expect_closed());
+    co_await owner->submit(io_uring_prep_nop);
+    door.reset();
+    co_await done;
+  };
+  run_on(*owner, work());
+  BOOST_TEST(ended == 1);
+}
+
+BOOST_AUTO_TEST_CASE(no_descriptor_outlives_a_loop_destroyed_with_everything_under_way) {
+  const auto before = open_descriptors();
+  {
+    auto owner = make_loop();
+    connection pair(*owner);
+    auto door = listener::open(*owner, loopback(0)).value();
+    const auto peer = loopback(door->port());
+    char byte = 0;
+    std::vector<char> large(std::size_t{64} << 20);
+    iovec part{large.data(), large.size()};
+    std::vector<held> waiting;
+    waiting.push_back(hold(read_one(*pair.left, byte)));
+    waiting.push_back(hold(pair.left->write({&part, 1})));
+    waiting.push_back(hold(connect(*owner, peer)));
+    run_on(*owner, [](uring_loop& on) -> task<> { co_await on.submit(io_uring_prep_nop); }(*owner));
+    waiting.push_back(hold(door->accept()));
+    waiting.push_back(hold(door->accept()));
+    owner.reset();
+  }
+  BOOST_TEST(open_descriptors() == before);
+}
+
+BOOST_AUTO_TEST_CASE(two_loops_on_two_threads_talk) {
+  constexpr std::size_t size_bytes = std::size_t{16} << 20;
+  const auto here = make_loop();
+  const auto there = make_loop();
+  const auto door = listener::open(*here, loopback(0)).value();
+  const auto peer = loopback(door->port());
+  auto sent = random_bytes(size_bytes, 1);
+  std::vector<char> received(size_bytes);
+  error end;
+  const auto send = [&]() -> task<> {
+    const auto to = (co_await connect(*there, peer)).value();
+    co_await send_all(*to, random_parts(sent, 9000, 2), 3);
+  };
+  const auto receive = [&]() -> task<> {
+    const auto from = (co_await door->accept()).value();
+    co_await receive_all(*from, random_parts(received, 4096, 4), 5);
+    char byte = 0;
+    end = (co_await read_one(*from, byte)).error();
+  };
+  std::thread other([&] { run_on(*there, send()); });
+  run_on(*here, receive());
+  other.join();
+  BOOST_TEST((end.code == errc::peer_closed));
+  BOOST_TEST((sent == received));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
