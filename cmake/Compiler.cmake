@@ -26,4 +26,7 @@ set(TIDEMARK_SANITIZE "" CACHE STRING "address,undefined or thread: the sanitize
 if(TIDEMARK_SANITIZE)
   add_compile_options(-fsanitize=${TIDEMARK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${TIDEMARK_SANITIZE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    add_compile_options(-fno-sanitize=function)  # clang 14 cannot compile lambda coroutines with it
+  endif()
 endif()

@@ -64,7 +64,7 @@ BOOST_AUTO_TEST_CASE(every_option_arrives) {
                              "linux",     "--seed",        "42",        "--downtime-ms",    "50",          "--bandwidth",
                              "unlimited", "--rounds-max",  "3",         "--batch-pages",    "64",          "--json",
                              "--role",    "destination",   "--address", "[::1]:7000",       "--group",     "5",
-                             "--device",  "d.1",           "--inject",  "flip-byte",        "--log-level", "debug"});
+                             "--device",  "tidemark-test.1",           "--inject",  "flip-byte",        "--log-level", "debug"});
   BOOST_TEST(request.config.memory_bytes == 4ull << 30);
   BOOST_TEST(request.config.blocks == 8u);
   BOOST_TEST(request.config.cpu_rate_bytes == 1ull << 20);
@@ -81,7 +81,7 @@ BOOST_AUTO_TEST_CASE(every_option_arrives) {
   BOOST_TEST((request.role == demo_role::destination));
   BOOST_TEST(request.address == "[::1]:7000");
   BOOST_TEST(request.group.value() == 5u);
-  BOOST_TEST(request.device == "d.1");
+  BOOST_TEST(request.device == "tidemark-test.1");
   BOOST_TEST(request.flip_byte);
 }
 
@@ -149,6 +149,12 @@ BOOST_AUTO_TEST_CASE(bad_values_are_refused) {
   BOOST_TEST(refused({"demo", "--inject", "x"}) == "--inject: \"x\" is not known; allowed: flip-byte");
   BOOST_TEST(refused({"demo", "--log-level", "loud"}).starts_with("--log-level: \"loud\" is not known"));
   BOOST_TEST(refused({"demo", "--kernel", "linux", "--group", "x"}).starts_with("--group: \"x\" is no group"));
+}
+
+BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {
+  for (const auto* device : {"0000:03:00.0", "", "tidemark-tests.0"})
+    BOOST_TEST(refused({"demo", "--kernel", "linux", "--device", device}).find(" is no test device; allowed: tidemark-test.0") !=
+               std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(options_that_do_not_fit_together_are_refused) {
