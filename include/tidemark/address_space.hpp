@@ -10,7 +10,7 @@
 // Life: containers, and the memory of the RAM blocks, outlive the address space, which outlives its operations.
 //
 // Errors: an event fails whole. A region that could not be mapped in one container is unmapped again from the others, and
-// error::undone says so.
+// error::undone says so, or what could not be undone.
 
 #pragma once
 
@@ -76,7 +76,7 @@ class address_space {
   /// The regions that are mapped now, ascending by IOVA.
   std::vector<region> regions() const;
 
-  /// Replays every region into `added`; from then on it takes part in every event. On failure it is as it was.
+  /// Replays every region into `added`; from then on it takes part in every event. On failure it is as it was. EBUSY: it is attached already.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_attach(container& added, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_attach, &added);
@@ -101,7 +101,8 @@ class address_space {
     return detail::initiate<Token>(this, token, &address_space::start_tracking, &sink);
   }
 
-  /// Hands the sink what devices dirtied since the last call. A query that fails marks its whole region: nothing is lost.
+  /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. A query that fails marks its
+  /// whole region: nothing is lost.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_sync_dirty(Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_sync);

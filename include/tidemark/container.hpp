@@ -10,7 +10,9 @@
 // Cancellation (any type): a request that the lane has not taken up yet is removed and completes with operation_aborted; one that it
 // has taken up cannot be stopped by anyone: it goes on to its end and completes with what is then true.
 // Life: the executor's context, the kernel and the workers outlive the container. The destructor refuses what is queued (operation_aborted), waits for
-// the ioctl under way, then closes devices, groups and container, which unmaps all that is left: it may take as long as an unmap.
+// the ioctl under way, then closes groups and container, which unmaps all that is left: it may take as long as an unmap. A device that is still
+// open keeps its group in the container, and the mappings with it, until it is closed: devices go first. Completions not yet fetched then stay in
+// the executor's context; an opened device among them needs the kernel for as long.
 //
 // Kernel interface: <linux/vfio.h>, type1 (VFIO_TYPE1v2_IOMMU, else VFIO_TYPE1_IOMMU).
 
@@ -51,7 +53,7 @@ struct mapping {
 
 class container {
  public:
-  /// How many requests may wait in the lane; one more completes with errc::queue_full.
+  /// How many requests may be under way, from the call until the executor takes the completion; one more completes with errc::queue_full.
   static constexpr std::size_t queue_max = 65536;
 
   container(any_io_executor executor, kernel::files& kernel, workers& threads);

@@ -11,7 +11,7 @@
 // Invariants
 //  1. A page dirtied after async_start is in a batch that was not acknowledged, is handed out later, or is still in a source.
 //  2. In one round no page is handed out twice, to however many consumers.
-//  3. A batch destroyed without acknowledge() goes back, to be handed out in the next round.
+//  3. A batch destroyed without acknowledge() goes back, to be handed out in the next round; after a stop it is forgotten.
 //
 // Threading: the address space's executor; batches too. Source::harvest is called there.
 // Cancellation: async_next of a queued consumer may simply be dropped: the batch goes back.
@@ -56,7 +56,7 @@ class dirty_stream {
   class state;
 
  public:
-  /// Runs of pages handed to one consumer. Move-only; knows its stream only while that lives.
+  /// Runs of pages handed to one consumer. Move-only; knows its stream only while that lives and tracks.
   class batch {
    public:
     batch(std::weak_ptr<state> from, std::vector<page_run> runs, std::uint64_t pages) noexcept
@@ -78,7 +78,8 @@ class dirty_stream {
     std::uint64_t pages_;
   };
 
-  /// `batch_pages_max` bounds a batch. The space and the sources outlive the stream.
+  /// `batch_pages_max` bounds a batch; 0 is taken as 1. The space and the sources outlive the stream, which outlives its operations and is destroyed only
+  /// when async_stop has completed (or nothing was started): until then the space writes into it.
   dirty_stream(address_space& space, std::vector<cpu_dirty_source*> cpu_sources, std::uint64_t batch_pages_max);
   ~dirty_stream();
 

@@ -69,6 +69,7 @@ result<container_info> read_iommu_info(bytes answer, std::uint64_t host_page_siz
   if (!copy_at(answer, 0, head)) return malformed("the answer is shorter than its head");
   container_info info;
   info.page_sizes = (head.flags & VFIO_IOMMU_INFO_PGSIZES) != 0 ? head.iova_pgsizes : host_page_size;
+  if (info.page_sizes == 0) return malformed("the IOMMU has no page size");
   if ((head.flags & VFIO_IOMMU_INFO_CAPS) == 0) return info;
 
   std::set<std::size_t> visited;

@@ -19,6 +19,8 @@ namespace tidemark::backend {
 
 namespace {
 
+constexpr std::uint32_t info_bytes_max = 1 << 20;  // of VFIO_IOMMU_GET_INFO; a hundred windows take less than 2 KiB
+
 std::uint64_t host_page_size() noexcept {
   static const auto size = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   return size;
@@ -83,6 +85,7 @@ result<void> type1::set_iommu_type(int container_file) {
     if (kernel_.ioctl(container_file, VFIO_CHECK_EXTENSION, type) <= 0) continue;
     const int answer = kernel_.ioctl(container_file, VFIO_SET_IOMMU, type);
     if (answer < 0) return kernel_error(operation::connect_container, -answer, {}, "VFIO_SET_IOMMU");
+    v2_ = type == VFIO_TYPE1v2_IOMMU;
     return {};
   }
   return make_error(operation::connect_container, errc::no_iommu_model, {}, "load vfio_iommu_type1 (modprobe vfio_iommu_type1)");
@@ -93,7 +96,9 @@ result<void> type1::open_container(int group_file) {
   if (fd < 0)
     return kernel_error(operation::connect_container, -fd, {}, "/dev/vfio/vfio: load vfio (modprobe vfio-pci) and check its permissions");
   kernel::handle file(kernel_, fd);
-  if (const int version = kernel_.ioctl(fd, VFIO_GET_API_VERSION); version != VFIO_API_VERSION)
+  const int version = kernel_.ioctl(fd, VFIO_GET_API_VERSION);
+  if (version < 0) return kernel_error(operation::connect_container, -version, {}, "VFIO_GET_API_VERSION");
+  if (version != VFIO_API_VERSION)
     return make_error(operation::connect_container, errc::api_version, {},
                       "the kernel says " + std::to_string(version) + ", known is " + std::to_string(VFIO_API_VERSION));
   if (const int answer = kernel_.ioctl(group_file, VFIO_GROUP_SET_CONTAINER, &fd); answer < 0)
@@ -144,9 +149,13 @@ result<container_info> type1::get_info() {
     if (const int code = kernel_.ioctl(container_.get(), VFIO_IOMMU_GET_INFO, head); code < 0)
       return kernel_error(operation::get_info, -code, {}, "VFIO_IOMMU_GET_INFO");
     if (head->argsz <= answer.size()) break;
+    if (head->argsz > info_bytes_max)
+      return make_error(operation::get_info, errc::malformed_capability, {}, "the kernel asks for " + std::to_string(head->argsz) + " bytes");
     answer.resize(head->argsz);
   }
-  return read_iommu_info(answer, host_page_size());
+  auto info = read_iommu_info(answer, host_page_size());
+  if (info && !v2_) info->can_track_dirty = false;  // v1 reports the capability and refuses VFIO_IOMMU_DIRTY_PAGES
+  return info;
 }
 
 result<device> type1::open_device(unsigned group, const std::string& name) {

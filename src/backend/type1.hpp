@@ -46,6 +46,7 @@ class type1 {
   kernel::handle container_;
   std::map<unsigned, kernel::handle> groups_;
   container_info info_;
+  bool v2_ = false;  // else type1 v1, which cannot track
 };
 
 }  // namespace tidemark::backend

@@ -2,6 +2,7 @@
 
 #include <tidemark/dirty_stream.hpp>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/bitmap.hpp"
@@ -13,16 +14,17 @@ namespace tidemark {
 using ring::resume_on;
 using ring::task;
 
-class dirty_stream::state : public std::enable_shared_from_this<state> {
+class dirty_stream::state {
  public:
   state(address_space& space, std::vector<cpu_dirty_source*> sources, std::uint64_t batch_pages_max)
-      : space_(space), cpu_sources_(std::move(sources)), batch_pages_max_(batch_pages_max), union_(space.blocks()) {}
+      : space_(space), cpu_sources_(std::move(sources)), batch_pages_max_(std::max<std::uint64_t>(batch_pages_max, 1)), union_(space.blocks()) {}
 
   any_io_executor executor() const { return space_.get_executor(); }
   std::uint64_t dirty_pages() const noexcept { return union_.dirty_pages(); }
 
   task<result<void>> start() {
     if (auto started = co_await space_.async_start_tracking(union_, resume_on{executor()}); !started) co_return started;
+    tracking_ = std::make_shared<tracking>();
     round_ = {};
     union_.mark_everything();
     co_return result<void>{};
@@ -41,11 +43,12 @@ class dirty_stream::state : public std::enable_shared_from_this<state> {
     auto runs = union_.take(at_, batch_pages_max_);
     std::uint64_t pages = 0;
     for (const auto& run : runs) pages += run.pages;
-    co_return batch{weak_from_this(), std::move(runs), pages};
+    co_return batch{std::shared_ptr<state>(tracking_, this), std::move(runs), pages};
   }
 
   task<result<void>> stop() {
     auto stopped = co_await space_.async_stop_tracking(resume_on{executor()});
+    tracking_.reset();
     union_.forget_everything();
     co_return stopped;
   }
@@ -55,6 +58,9 @@ class dirty_stream::state : public std::enable_shared_from_this<state> {
   }
 
  private:
+  /// Lives from a start to its stop: batches know it, and one that comes back later is forgotten with the rest.
+  struct tracking {};
+
   void harvest_cpus() {
     const auto& blocks = space_.blocks();
     for (block_index block = 0; block < blocks.size(); ++block) {
@@ -70,6 +76,7 @@ class dirty_stream::state : public std::enable_shared_from_this<state> {
   dirty::dirty_union union_;
   dirty::dirty_union::position at_;
   dirty_round round_;
+  std::shared_ptr<tracking> tracking_;
 };
 
 dirty_stream::batch::~batch() {

@@ -2,8 +2,11 @@
 
 #include <tidemark/address_space.hpp>
 
+#include <algorithm>
+#include <cerrno>
 #include <map>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "core/bitmap.hpp"
@@ -27,7 +30,15 @@ std::optional<error> first_failure(const std::vector<result<void>>& outcomes) {
   return std::nullopt;
 }
 
+/// What error::undone says after everything done was asked to be taken back.
+std::string taken_back(std::string when_all_was, const std::vector<result<void>>& outcomes) {
+  const auto failed = first_failure(outcomes);
+  return failed ? "not undone everywhere: " + failed->message() : std::move(when_all_was);
+}
+
 bool page_aligned(std::uint64_t value) noexcept { return value % page_bytes == 0; }
+
+bool wraps(const iova_range& range) noexcept { return range.size != 0 && range.iova + (range.size - 1) < range.iova; }
 
 }  // namespace
 
@@ -54,7 +65,8 @@ class address_space::state {
   };
   using members = std::vector<member>;
 
-  result<void> check(const region& added) const;
+  static result<void> check_shape(const region& added);
+  result<void> check_place(const region& added) const;
   mapping mapping_of(const region& shown) const;
 
   /// One outcome for each member, all asked before any is awaited: so lanes see requests in the order of the events.
@@ -68,6 +80,7 @@ class address_space::state {
   task<result<void>> query(member in, region shown);
   task<void> sync_region(iova_range range);
   task<result<void>> replay(container& added);
+  task<std::string> unmap_replayed(container& added, const std::vector<region>& mapped);
   void mark_all(const region& shown);
 
   any_io_executor executor_;
@@ -92,11 +105,16 @@ std::vector<region> address_space::state::regions() const {
   return list;
 }
 
-result<void> address_space::state::check(const region& added) const {
-  const auto refuse = [&](errc code, std::string why) { return make_error(operation::add_region, code, added.at, std::move(why)); };
+result<void> address_space::state::check_shape(const region& added) {
+  const auto refuse = [&](const char* why) { return make_error(operation::add_region, errc::region_misaligned, added.at, why); };
   if (added.at.size == 0 || !page_aligned(added.at.iova) || !page_aligned(added.at.size) || !page_aligned(added.offset))
-    return refuse(errc::region_misaligned, "IOVA, size and offset are whole pages of 4096 bytes, and size is not 0");
-  if (added.at.iova + (added.at.size - 1) < added.at.iova) return refuse(errc::region_misaligned, "the range wraps");
+    return refuse("IOVA, size and offset are whole pages of 4096 bytes, and size is not 0");
+  if (wraps(added.at)) return refuse("the range wraps");
+  return {};
+}
+
+result<void> address_space::state::check_place(const region& added) const {
+  const auto refuse = [&](errc code, std::string why) { return make_error(operation::add_region, code, added.at, std::move(why)); };
   if (added.block >= blocks_.size()) return refuse(errc::region_unknown, "no RAM block " + std::to_string(added.block));
   const auto& block = blocks_[added.block];
   if (added.offset > block.size || added.at.size > block.size - added.offset)
@@ -133,8 +151,8 @@ task<result<void>> address_space::state::map_in_all(region added) {
   const auto outcomes = co_await ask_all([&](member in, std::size_t) { return map(in, added); });
   auto failed = first_failure(outcomes);
   if (!failed) co_return result<void>{};
-  co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? unmap(in, added) : nothing(); });
-  failed->undone = "the region is mapped in no container";
+  const auto undoing = co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? unmap(in, added) : nothing(); });
+  failed->undone = taken_back("the region is mapped in no container", undoing);
   co_return *failed;
 }
 
@@ -142,14 +160,15 @@ task<result<void>> address_space::state::unmap_in_all(region gone) {
   const auto outcomes = co_await ask_all([&](member in, std::size_t) { return unmap(in, gone); });
   auto failed = first_failure(outcomes);
   if (!failed) co_return result<void>{};
-  co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? map(in, gone) : nothing(); });
-  failed->undone = "the region stays";
+  const auto undoing = co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? map(in, gone) : nothing(); });
+  failed->undone = taken_back("the region stays", undoing);
   co_return *failed;
 }
 
 task<result<void>> address_space::state::add(region added) {
+  if (auto fits = check_shape(added); !fits) co_return fits;
   const auto held = co_await ranges_.lock(added.at);
-  if (auto fits = check(added); !fits) co_return fits;
+  if (auto fits = check_place(added); !fits) co_return fits;
   if (auto mapped = co_await map_in_all(added); !mapped) co_return mapped;
   regions_.emplace(added.at.iova, added);
   co_return result<void>{};
@@ -161,8 +180,8 @@ task<result<void>> address_space::state::map(member in, region added) {
 
 task<result<void>> address_space::state::unmap(member in, region gone) {
   if (!in.tracking) {
-    if (sink_) mark_all(gone);
     auto unmapped = co_await in.where->async_unmap(gone.at, resume_on{executor_});
+    if (sink_) mark_all(gone);  // only now: until the unmap a device may have written anything, and nobody can say what
     if (!unmapped) co_return unmapped.error();
     co_return result<void>{};
   }
@@ -177,10 +196,12 @@ task<result<void>> address_space::state::unmap(member in, region gone) {
 }
 
 task<result<void>> address_space::state::remove(iova_range range) {
+  const auto unknown =
+      make_error(operation::remove_region, errc::region_unknown, range, "a region is removed by exactly the range it was added at");
+  if (wraps(range)) co_return unknown;
   const auto held = co_await ranges_.lock(range);
   const auto found = regions_.find(range.iova);
-  if (found == regions_.end() || found->second.at != range)
-    co_return make_error(operation::remove_region, errc::region_unknown, range, "a region is removed by exactly the range it was added at");
+  if (found == regions_.end() || found->second.at != range) co_return unknown;
   if (auto unmapped = co_await unmap_in_all(found->second); !unmapped) co_return unmapped;
   regions_.erase(range.iova);
   co_return result<void>{};
@@ -194,16 +215,26 @@ task<result<void>> address_space::state::replay(container& added) {
       mapped.push_back(shown);
       continue;
     }
-    for (auto last = mapped.rbegin(); last != mapped.rend(); ++last) (void)co_await added.async_unmap(last->at, resume_on{executor_});
     error failure = outcome.error();
-    failure.undone = "every region that had been mapped in the new container was unmapped";
+    failure.undone = co_await unmap_replayed(added, mapped);
     co_return failure;
   }
   co_return result<void>{};
 }
 
+task<std::string> address_space::state::unmap_replayed(container& added, const std::vector<region>& mapped) {
+  std::vector<result<void>> undoing;
+  for (auto last = mapped.rbegin(); last != mapped.rend(); ++last) {
+    const auto unmapped = co_await added.async_unmap(last->at, resume_on{executor_});
+    undoing.push_back(unmapped ? result<void>{} : unmapped.error());
+  }
+  co_return taken_back("every region that had been mapped in the new container was unmapped", undoing);
+}
+
 task<result<void>> address_space::state::attach(container& added) {
   const auto held = co_await ranges_.lock(everything);
+  if (std::any_of(members_.begin(), members_.end(), [&](const member& in) { return in.where == &added; }))
+    co_return kernel_error(operation::connect_container, EBUSY, {}, "the container is already attached");
   member joining{&added, false};
   if (sink_) joining.tracking = (co_await added.async_start_dirty_tracking(resume_on{executor_})).has_value();
   if (auto replayed = co_await replay(added); !replayed) {
@@ -260,6 +291,8 @@ task<void> address_space::state::sync_region(iova_range range) {
 }
 
 task<result<void>> address_space::state::sync() {
+  // Events given before take effect first: devices may have written already what is still being mapped.
+  { const auto events_before = co_await ranges_.lock(everything); }
   if (!sink_) co_return result<void>{};
   const auto list = regions();
   ring::latch left(list.size());

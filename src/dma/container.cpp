@@ -5,6 +5,7 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/dispatch.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/prefer.hpp>
 
@@ -47,9 +48,15 @@ class bound_request final : public container_request {
 
   void refuse(boost::system::error_code code) noexcept override { outcome_.emplace(error{code, what_, range_, {}, "nothing was changed"}); }
 
-  void complete() override {
-    slot().clear();
-    asio::dispatch(handler_work_, [handler = std::move(handler_), outcome = std::move(*outcome_)]() mutable {
+  // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds the request.
+  void complete(std::unique_ptr<request> self) override {
+    const auto where = handler_work_;
+    work_ = {};
+    asio::dispatch(where, [self = std::move(self), this]() mutable {
+      slot().clear();
+      auto handler = std::move(handler_);
+      auto outcome = std::move(*outcome_);
+      self.reset();  // and with it this: its memory is free before the handler asks for more
       std::move(handler)(std::move(outcome));
     });
   }
@@ -62,7 +69,7 @@ class bound_request final : public container_request {
   operation what_;
   iova_range range_;
   std::optional<result<T>> outcome_;
-  decltype(tracked(std::declval<any_io_executor>())) work_;  // the executors do not run dry while the request is under way
+  any_io_executor work_;  // the container's executor does not run dry while the request is under way, the handler's not before it is called
   decltype(tracked(asio::get_associated_executor(handler_, std::declval<any_io_executor>()))) handler_work_;
 };
 
@@ -72,7 +79,7 @@ class container::state {
  public:
   state(const any_io_executor& executor, kernel::files& kernel, workers& threads)
       : executor_(executor), backend_(kernel), lane_(executor, threads, "tidemark-lane", queue_max, [this](dma::lane::batch& requests) {
-          for (auto& item : requests) static_cast<container_request&>(item).carry_out(backend_);
+          for (auto& item : requests) carry_out(static_cast<container_request&>(item));
         }) {}
 
   template <class T, class Call>
@@ -84,6 +91,12 @@ class container::state {
   }
 
  private:
+  /// When the container ends nobody waits longer than for the ioctl under way.
+  void carry_out(container_request& item) {
+    if (lane_.closing()) return item.refuse(asio::error::operation_aborted);
+    item.carry_out(backend_);
+  }
+
   any_io_executor executor_;
   backend::type1 backend_;
   dma::lane lane_;  // last: its worker uses the backend

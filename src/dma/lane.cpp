@@ -8,6 +8,9 @@
 #include <boost/asio/prefer.hpp>
 #include <tidemark/error.hpp>
 
+#include <atomic>
+#include <utility>
+
 namespace tidemark::dma {
 
 namespace asio = boost::asio;
@@ -50,7 +53,6 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     {
       std::lock_guard lock(mutex);
       taken.swap(inbox);
-      waiting = 0;
       for (auto& item : taken) item.waiting_ = false;
     }
     if (taken.empty()) return;
@@ -58,6 +60,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     bool must_post;
     {
       std::lock_guard lock(mutex);
+      to_leave += taken.size();
       must_post = add_outcomes(taken);
     }
     if (must_post) post_drain();
@@ -69,12 +72,14 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
       std::lock_guard lock(mutex);
       done.swap(outbox);
       drain_posted = false;
+      in_lane -= std::exchange(to_leave, 0);
     }
     const give_back rest{*this, done};
     while (!done.empty()) {
       std::unique_ptr<request> item(&done.front());
       done.pop_front();
-      item->complete();
+      auto& completed = *item;
+      completed.complete(std::move(item));
     }
   }
 
@@ -101,9 +106,10 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   std::mutex mutex;
   batch inbox;
   batch outbox;
-  std::size_t waiting = 0;
+  std::size_t in_lane = 0;   // accepted, and not yet taken by a drain
+  std::size_t to_leave = 0;  // of those, in the outbox
   bool drain_posted = false;
-  bool closed = false;
+  std::atomic<bool> closed = false;  // changes under the lock
 };
 
 lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max, carry_out work)
@@ -118,17 +124,20 @@ void lane::submit(std::unique_ptr<request> item) {
     std::lock_guard lock(box.mutex);
     if (box.closed) {
       refusal = make_error_code(errc::closed);
-    } else if (box.waiting == box.queue_max) {
+    } else if (box.in_lane == box.queue_max) {
       refusal = make_error_code(errc::queue_full);
     } else {
       item->waiting_ = true;
-      was_empty = box.waiting++ == 0;
+      ++box.in_lane;
+      was_empty = box.inbox.empty();
       box.inbox.push_back(*item.release());
     }
   }
   if (was_empty) worker_->wake();
   if (item) box.refuse(*item.release(), refusal);
 }
+
+bool lane::closing() const noexcept { return mailbox_->closed; }
 
 void lane::canceller::operator()(asio::cancellation_type) const {
   const auto box = box_.lock();
@@ -137,7 +146,7 @@ void lane::canceller::operator()(asio::cancellation_type) const {
     std::lock_guard lock(box->mutex);
     if (!std::exchange(item_->waiting_, false)) return;
     box->inbox.erase(box->inbox.iterator_to(*item_));
-    --box->waiting;
+    --box->in_lane;
   }
   box->refuse(*item_, asio::error::operation_aborted);
 }
@@ -149,7 +158,6 @@ void lane::close() {
     std::lock_guard lock(box.mutex);
     box.closed = true;
     left.swap(box.inbox);
-    box.waiting = 0;
     for (auto& item : left) item.waiting_ = false;
   }
   worker_.reset();

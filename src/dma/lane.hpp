@@ -8,11 +8,12 @@
 //  1. Requests are carried out in the order they were submitted, one batch at a time.
 //  2. Each submitted request is completed exactly once, on the executor, never inside submit() or a canceller.
 //  3. At most one drain of the outbox is posted to the executor at a time.
-//  4. At most `queue_max` requests wait; the outbox holds at most those and the batch under way.
+//  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a drain takes them. One more is refused. (The
+//  refusals themselves pass through the outbox uncounted.)
 //
 // Threading: submit() and cancellers from any thread. The worker runs the batches; the executor runs the completions.
-// Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the batch under way. Completions posted by then
-// still run: they hold what they need.
+// Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the batch under way, which carry_out may cut short when
+// closing() says so. Completions posted by then still run: they hold what they need.
 
 #pragma once
 
@@ -31,14 +32,15 @@ namespace tidemark::dma {
 
 class lane {
  public:
-  /// What travels. Owned by the lane from submit() until complete() returned.
+  /// What travels. Owned by the lane from submit() until complete().
   class request : public boost::intrusive::list_base_hook<> {
    public:
     virtual ~request() = default;
     /// The lane will not carry it out: `code` is what it completes with.
     virtual void refuse(boost::system::error_code code) noexcept = 0;
     /// Hands the outcome to whoever asked. On the executor. What a handler throws goes to whoever runs the executor, as with any Asio handler.
-    virtual void complete() = 0;
+    /// `self` is this request: kept for as long as its canceller may still be called.
+    virtual void complete(std::unique_ptr<request> self) = 0;
 
    private:
     friend class lane;
@@ -54,11 +56,14 @@ class lane {
 
   void submit(std::unique_ptr<request> item);
 
+  /// Whether close() has begun. Any thread.
+  bool closing() const noexcept;
+
  private:
   struct mailbox;
 
  public:
-  /// Takes its request out if that still waits. To be called only while the request has not been completed; it may outlive the lane.
+  /// Takes its request out if that still waits. To be called only while the request exists; the lane may be gone by then.
   class canceller {
    public:
     canceller(std::weak_ptr<mailbox> box, request& item) : box_(std::move(box)), item_(&item) {}

@@ -9,6 +9,16 @@ namespace tidemark::migrate {
 
 using ring::task;
 
+namespace {
+
+error refusal_in(const frame& received) {
+  const auto said = decode_object(received.body);
+  const auto reason = said ? text_in(*said, "reason") : said.error();
+  return make_error(operation::migrate, errc::protocol, {}, "the peer refused: " + (reason ? *reason : std::string("no reason given")));
+}
+
+}  // namespace
+
 channel::channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, std::uint64_t bandwidth_bytes_per_s)
     : loop_(loop), stream_(std::move(stream)), bandwidth_bytes_per_s_(bandwidth_bytes_per_s), pace_(loop) {}
 
@@ -34,7 +44,9 @@ task<result<void>> channel::send_frame(frame_type type, std::string body, std::v
 task<result<void>> channel::send(frame_type type, std::string body) { return send_frame(type, std::move(body), {}); }
 
 task<result<void>> channel::send_pages(std::vector<page_run> runs, const std::vector<ram_block>& blocks) {
-  return send_frame(frame_type::pages, encode_runs(runs), parts_of(runs, blocks));
+  for (const auto& part : frames_of(runs))
+    if (auto sent = co_await send_frame(frame_type::pages, encode_runs(part), parts_of(part, blocks)); !sent) co_return sent;
+  co_return result<void>{};
 }
 
 task<result<frame>> channel::receive() {
@@ -52,14 +64,16 @@ task<result<frame>> channel::receive() {
 
 task<result<void>> channel::receive_payload(std::vector<iovec> parts) { co_return co_await stream_->read(parts); }
 
+task<error> channel::why_failed(error seen) {
+  if (seen.code != make_error_code(errc::peer_closed)) co_return seen;
+  const auto last = co_await receive();
+  co_return last && last->head.type == frame_type::refusal ? refusal_in(*last) : seen;
+}
+
 task<result<frame>> channel::expect(frame_type type) {
   auto received = co_await receive();
   if (!received || received->head.type == type) co_return received;
-  if (received->head.type == frame_type::refusal) {
-    const auto said = decode_object(received->body);
-    auto reason = said ? text_in(*said, "reason") : said.error();
-    co_return make_error(operation::migrate, errc::protocol, {}, "the peer refused: " + (reason ? *reason : std::string("no reason given")));
-  }
+  if (received->head.type == frame_type::refusal) co_return refusal_in(*received);
   co_return protocol_error("a " + std::string(name_of(received->head.type)) + " frame came where " + std::string(name_of(type)) + " was due");
 }
 

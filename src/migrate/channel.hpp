@@ -27,6 +27,7 @@ class channel {
   ring::loop& loop() noexcept { return loop_; }
 
   ring::task<result<void>> send(frame_type type, std::string body = {});
+  /// In as many frames as it takes.
   ring::task<result<void>> send_pages(std::vector<page_run> runs, const std::vector<ram_block>& blocks);
 
   /// The next frame, checked; a payload is then still in the stream, for receive_payload.
@@ -34,6 +35,8 @@ class channel {
   ring::task<result<void>> receive_payload(std::vector<iovec> parts);
   /// The next frame, which must be of this type: a refusal becomes an error with the peer's reason.
   ring::task<result<frame>> expect(frame_type type);
+  /// After `seen`: a peer that refuses says why and leaves, so whoever is sending sees a broken connection first. Its reason, if one came; else `seen`.
+  ring::task<error> why_failed(error seen);
 
   void close() noexcept { stream_->close(); }
 

@@ -2,6 +2,7 @@
 
 #include "migrate/destination.hpp"
 
+#include <algorithm>
 #include <boost/json/serialize.hpp>
 #include <utility>
 
@@ -15,6 +16,15 @@ namespace tidemark::migrate {
 namespace json = boost::json;
 using ring::task;
 
+namespace {
+
+bool fits(const std::vector<ram_block>& room, const std::vector<block_description>& wanted) {
+  return std::equal(room.begin(), room.end(), wanted.begin(), wanted.end(),
+                    [](const ram_block& a, const block_description& b) { return a.size == b.size; });
+}
+
+}  // namespace
+
 destination::destination(channel& from, guest& vm, workers& threads, make_room_call make_room)
     : from_(from), vm_(vm), threads_(threads), make_room_(std::move(make_room)), executor_(from.loop().get_executor()) {}
 
@@ -23,7 +33,7 @@ task<result<std::uint64_t>> destination::run() {
   if (done) co_return received_bytes_;
   auto failure = done.error();
   if (!running_) {
-    co_await refuse(failure);
+    if (failure.code != make_error_code(errc::peer_closed)) co_await refuse(failure);
     failure.undone = "the guest does not run here";
   }
   from_.close();
@@ -50,6 +60,8 @@ task<result<void>> destination::greet() {
   if (!wanted) co_return wanted.error();
   auto room = make_room_(*wanted);
   if (!room) co_return room.error();
+  if (!fits(*room, *wanted))
+    co_return make_error(operation::migrate, errc::region_unknown, {}, "the room made is not one block of the same size for each of the source's");
   blocks_ = std::move(*room);
   co_return co_await from_.send(frame_type::welcome);
 }
@@ -76,12 +88,12 @@ task<result<void>> destination::take_over(const frame& final) {
   const auto said = decode_object(final.body);
   const auto pages = said ? number_in(*said, "pages") : said.error();
   if (!pages) co_return pages.error();
-  if (*pages * page_bytes != received_bytes_)
+  if (*pages != received_bytes_ / page_bytes)
     co_return protocol_error("the source sent " + std::to_string(*pages) + " pages, " + std::to_string(received_bytes_ / page_bytes) + " came");
   if (auto sent = co_await from_.send(frame_type::ready); !sent) co_return sent;
   if (auto go = co_await from_.expect(frame_type::go); !go) co_return go.error();
-  running_ = true;
   if (auto resumed = co_await resume_guest(vm_, {executor_}); !resumed) co_return resumed;
+  running_ = true;
   if (auto sent = co_await from_.send(frame_type::running); !sent) co_return sent;
   co_return co_await compare();
 }

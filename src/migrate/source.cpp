@@ -3,6 +3,7 @@
 #include "migrate/source.hpp"
 
 #include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/json/serialize.hpp>
 #include <algorithm>
 #include <utility>
@@ -37,21 +38,10 @@ source::source(parts with, migration_options options, progress_call on_progress)
 
 task<result<migration_summary>> source::run() {
   began_ = now();
-  auto done = co_await migrate();
-  if (!done) {
-    auto failure = done.error();
-    co_await on_channel([](channel& to) -> task<bool> {
-      to.close();
-      co_return true;
-    }(with_.to));
-    if (handed_over_) {
-      if (failure.undone.empty()) failure.undone = "the guest stays paused here";
-    } else {
-      co_await go_on_here();
-      failure.undone = "the guest runs on here, its memory and mappings as before";
-    }
-    co_return failure;
-  }
+  under_way_ = true;
+  const auto done = co_await migrate();
+  under_way_ = false;
+  if (!done) co_return co_await give_up(done.error());
   summary_.total = now() - began_;
   summary_.sent_bytes = progress_.sent_bytes;
   co_return summary_;
@@ -60,6 +50,7 @@ task<result<migration_summary>> source::run() {
 task<result<void>> source::migrate() {
   if (auto done = co_await greet(); !done) co_return done;
   if (auto done = co_await with_.stream.async_start(here_); !done) co_return done;
+  tracking_ = true;
   if (auto done = co_await pre_copy(); !done) co_return done;
   if (auto done = co_await stop_and_copy(); !done) co_return done;
   if (auto done = co_await hand_over(); !done) co_return done;
@@ -67,10 +58,38 @@ task<result<void>> source::migrate() {
   co_return co_await compare();
 }
 
-/// Everything as it was before the migration, and the guest running.
-task<void> source::go_on_here() {
-  (void)co_await with_.stream.async_stop(here_);
-  if (std::exchange(paused_, false)) (void)co_await resume_guest(with_.vm, here_);
+/// After this nothing of the migration is left; what it returns says why, and where the guest is.
+task<error> source::give_up(error failure) {
+  failure = co_await on_channel(leave(with_.to, std::move(failure), handed_over_));
+  if (handed_over_) {
+    if (failure.undone.empty()) failure.undone = "the guest runs at the destination and stays paused here";
+    co_return failure;
+  }
+  if (const auto go_on = check_cancelled(); !go_on) failure = go_on.error();
+  co_await go_on_here(failure);
+  co_return failure;
+}
+
+/// On the channel's loop: closes it. Why it had to be, as a destination without a guest may have said.
+task<error> source::leave(channel& to, error failure, bool handed_over) {
+  if (!handed_over) failure = co_await to.why_failed(std::move(failure));
+  to.close();
+  co_return failure;
+}
+
+/// The guest running, at once, and then everything as it was before the migration.
+task<void> source::go_on_here(error& failure) {
+  failure.undone = "the guest runs on here, its memory and mappings as before";
+  if (std::exchange(paused_, false))
+    if (auto resumed = co_await resume_guest(with_.vm, here_); !resumed)
+      failure.undone = "memory and mappings are as before, but the guest cannot be resumed here: " + resumed.error().message();
+  if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
+}
+
+void source::cancel() noexcept {
+  if (handed_over_ || std::exchange(cancelled_, true) || !under_way_) return;
+  // give_up() goes through the same loop behind this, so the channel is still there.
+  boost::asio::post(with_.to.loop().get_executor(), [&to = with_.to] { to.close(); });
 }
 
 result<void> source::check_cancelled() const {
@@ -137,7 +156,7 @@ task<result<void>> source::send_round() {
 }
 
 task<void> source::send_batches(std::optional<error>& failure) {
-  while (!failure && !(cancelled_ && !paused_)) {
+  while (!failure && !cancelled_) {
     auto batch = co_await with_.stream.async_next(here_);
     if (!batch) failure = batch.error();
     if (!batch || batch->empty()) co_return;
@@ -187,6 +206,8 @@ task<result<void>> source::hand_over() {
   if (!ready) co_return ready.error();
   // Tracking ends while this side still owns the guest: after `go` nothing here may fail the migration.
   if (auto stopped = co_await with_.stream.async_stop(here_); !stopped) co_return stopped;
+  tracking_ = false;
+  if (auto go_on = check_cancelled(); !go_on) co_return go_on;
 
   handed_over_ = true;
   auto running = co_await on_channel(go(with_.to));

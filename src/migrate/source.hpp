@@ -40,8 +40,9 @@ class source {
 
   ring::task<result<migration_summary>> run();
 
-  /// Gives up before the switchover: run() fails with operation_aborted. After it there is nothing to give up.
-  void cancel() noexcept { cancelled_ = true; }
+  /// Gives up, until `go` is being sent: the connection is closed, however long the peer may stand still, and run() fails with operation_aborted.
+  /// From `go` on there is nothing to give up, and this does nothing. On `executor`.
+  void cancel() noexcept;
 
  private:
   /// Batches on their way at once: while one is gathered by the kernel the next is ready.
@@ -61,7 +62,9 @@ class source {
   ring::task<result<void>> compare();
   ring::task<result<void>> send_round();
   ring::task<void> send_batches(std::optional<error>& failure);
-  ring::task<void> go_on_here();
+  ring::task<void> go_on_here(error& failure);
+  ring::task<error> give_up(error failure);
+  static ring::task<error> leave(channel& to, error failure, bool handed_over);
 
   result<void> check_cancelled() const;
   bool fits_downtime() const noexcept;
@@ -73,7 +76,9 @@ class source {
   ring::resume_on here_;
   migration_options options_;
   progress_call on_progress_;
+  bool under_way_ = false;
   bool cancelled_ = false;
+  bool tracking_ = false;
   bool paused_ = false;
   bool handed_over_ = false;
   ring::clock::time_point began_{};

@@ -4,11 +4,14 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <bit>
 #include <boost/json/array.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
+#include <cstddef>
 #include <cstring>
+#include <set>
 
 namespace tidemark::migrate {
 
@@ -28,12 +31,10 @@ struct wire_run {
   std::uint64_t first_page;
   std::uint64_t pages;
 };
+static_assert(frame_runs_max * sizeof(wire_run) <= body_bytes_max);
 
-std::uint64_t checksum_of(frame_head head, std::string_view body) noexcept {
-  head.checksum = 0;
-  const std::uint64_t seed = XXH3_64bits(&head, sizeof head);
-  return XXH3_64bits_withSeed(body.data(), body.size(), seed);
-}
+std::uint64_t checksum_of(const frame_head& head) noexcept { return XXH3_64bits(&head, offsetof(frame_head, checksum)); }
+std::uint64_t checksum_of(std::string_view body) noexcept { return XXH3_64bits(body.data(), body.size()); }
 
 result<block_description> decode_block(const json::value& from) {
   const auto* object = from.if_object();
@@ -58,8 +59,8 @@ std::string_view name_of(frame_type type) noexcept {
 }
 
 frame_head make_head(frame_type type, std::uint64_t sequence, std::string_view body, std::uint64_t payload_bytes) noexcept {
-  frame_head head{wire_magic, wire_version, type, sequence, body.size(), payload_bytes, 0};
-  head.checksum = checksum_of(head, body);
+  frame_head head{wire_magic, wire_version, type, sequence, body.size(), payload_bytes, checksum_of(body), 0};
+  head.checksum = checksum_of(head);
   return head;
 }
 
@@ -68,6 +69,7 @@ result<void> check_head(const frame_head& head, std::uint64_t sequence_expected)
   if (head.version != wire_version)
     return protocol_error("the peer speaks version " + std::to_string(head.version) + " of the protocol, this is version " +
                           std::to_string(wire_version));
+  if (checksum_of(head) != head.checksum) return protocol_error("the checksum of a frame's head is wrong");
   if (name_of(head.type) == "?") return protocol_error("a frame of unknown type " + std::to_string(static_cast<unsigned>(head.type)));
   if (head.sequence != sequence_expected)
     return protocol_error("frame " + std::to_string(head.sequence) + " came where " + std::to_string(sequence_expected) + " was due");
@@ -78,7 +80,7 @@ result<void> check_head(const frame_head& head, std::uint64_t sequence_expected)
 }
 
 result<void> check_body(const frame_head& head, std::string_view body) {
-  if (checksum_of(head, body) != head.checksum) return protocol_error("the checksum of a frame is wrong");
+  if (checksum_of(body) != head.body_checksum) return protocol_error("the checksum of a frame's body is wrong");
   return {};
 }
 
@@ -91,6 +93,24 @@ std::string encode_runs(std::span<const page_run> runs) {
     at += sizeof out;
   }
   return body;
+}
+
+std::vector<std::vector<page_run>> frames_of(std::span<const page_run> runs) {
+  std::vector<std::vector<page_run>> frames;
+  std::uint64_t room = 0;
+  for (auto left : runs)
+    while (left.pages != 0) {
+      if (room == 0 || frames.back().size() == frame_runs_max) {
+        frames.emplace_back();
+        room = frame_pages_max;
+      }
+      const auto here = std::min(left.pages, room);
+      frames.back().push_back({left.block, left.first_page, here});
+      room -= here;
+      left.first_page += here;
+      left.pages -= here;
+    }
+  return frames;
 }
 
 result<std::vector<page_run>> decode_runs(const frame& from, std::span<const ram_block> blocks) {
@@ -106,7 +126,7 @@ result<std::vector<page_run>> decode_runs(const frame& from, std::span<const ram
     if (run.pages == 0 || run.first_page > limit || run.pages > limit - run.first_page)
       return protocol_error("pages outside RAM block " + blocks[run.block].name);
     pages += run.pages;
-    if (pages > payload_bytes_max / page_bytes) return protocol_error("more pages in a frame than its bound allows");
+    if (pages > frame_pages_max) return protocol_error("more pages in a frame than its bound allows");
     runs.push_back({static_cast<block_index>(run.block), run.first_page, run.pages});
   }
   if (pages * page_bytes != from.head.payload_bytes) return protocol_error("a frame's page runs are not its payload");
@@ -129,9 +149,11 @@ result<std::vector<block_description>> decode_hello(std::string_view body) {
   if (!list || !list->is_array()) return protocol_error("hello has no list of RAM blocks");
   if (list->get_array().size() > blocks_max) return protocol_error("hello has too many RAM blocks");
   std::vector<block_description> blocks;
+  std::set<std::string> names;
   for (const auto& item : list->get_array()) {
     auto block = decode_block(item);
     if (!block) return block.error();
+    if (!names.insert(block->name).second) return protocol_error("two RAM blocks have the name " + block->name);
     blocks.push_back(std::move(*block));
   }
   return blocks;

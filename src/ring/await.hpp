@@ -69,7 +69,7 @@ class operation_awaiter {
 
 }  // namespace detail
 
-/// Calls `handler` on its own executor (`fallback` where it has none), counting as work of both until then.
+/// Calls `handler` on its own executor, `fallback` where it has none. Until then somebody counts as work of both.
 template <class Handler, class Result>
 void finish(any_io_executor fallback, Handler handler, Result result) {
   auto where = boost::asio::get_associated_executor(handler, fallback);
@@ -88,9 +88,8 @@ void spawn(any_io_executor where, task<Result> work, boost::asio::any_completion
     auto busy_handler =
         boost::asio::prefer(boost::asio::get_associated_executor(done, at), execution::outstanding_work.tracked);
     auto result = co_await std::move(owned);
-    boost::asio::post(at, [at, done = std::move(done), result = std::move(result)]() mutable {
-      finish(at, std::move(done), std::move(result));
-    });
+    boost::asio::post(at, [busy = std::move(busy), busy_handler = std::move(busy_handler), done = std::move(done),
+                           result = std::move(result)]() mutable { finish(busy, std::move(done), std::move(result)); });
   };
   start(drive(where, std::move(work), std::move(handler)));
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A small virtual machine on the model kernel: RAM blocks, a VFIO device and a CPU that dirty them, regions that come and go. Each of
-// them is a coroutine that takes a step after a random virtual time.
+// them is a coroutine that takes a step after a random virtual time. The machine keeps books of its own, by other means than the engine's:
+// what its memory must hold, which regions must be there, how many pages were written.
 //
 // Threading: one thread.
 
@@ -14,10 +15,13 @@
 #include <tidemark/kernel_model.hpp>
 #include <tidemark/migration.hpp>
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "kernel/test_device.h"
 #include "simulation/world.hpp"
 
 namespace tidemark::simulation {
@@ -37,7 +41,15 @@ class memory {
 
 class machine final : public guest {
  public:
-  machine(ring::loop& loop, chance& luck, turn_workers& threads, kernel::model& kernel);
+  /// The kernel the machine calls, and the model at its bottom, which is asked for facts only.
+  struct kernels {
+    kernel::files& calls;
+    const kernel::model& facts;
+  };
+  /// What stands between the machine's own log of CPU writes and the stream; empty: nothing.
+  using log_wrapper = std::function<std::unique_ptr<cpu_dirty_source>(cpu_dirty_source&)>;
+
+  machine(ring::loop& loop, chance& luck, turn_workers& threads, kernels on, const log_wrapper& wrap_log = {});
   ~machine() override;
 
   /// Connects containers and devices, fills memory, maps the first regions. Then the CPU, the device and the regions start.
@@ -55,6 +67,13 @@ class machine final : public guest {
 
   /// What the kernel holds is what the address space says. Only when no region event is under way.
   bool mappings_agree() const;
+  /// What the address space says is what its answers to the events said. Only when no region event is under way.
+  bool regions_agree() const;
+  /// Memory holds what the CPU and the devices wrote, and nothing else.
+  bool memory_is_what_was_written() const;
+  std::uint64_t pages() const;
+  /// Pages written so far, a page counted again with each write.
+  std::uint64_t pages_written() const noexcept { return pages_written_; }
 
  private:
   static constexpr std::uint64_t slots = 8;  // where regions may stand in the IOVA space
@@ -65,25 +84,35 @@ class machine final : public guest {
   void cpu_step();
   void device_step();
   ring::task<void> region_step();
+  ring::task<void> add(region added);
+  ring::task<void> remove(region there);
   void answer(completion<void> done);
+
+  void expect_doorbell(std::size_t container, const tidemark_test_doorbell& bell);
+  std::byte* expected_at(std::uint64_t host);
 
   ring::loop& loop_;
   chance& luck_;
   turn_workers& threads_;
-  kernel::model& kernel_;
+  kernels kernel_;
   any_io_executor executor_;
   std::vector<memory> memory_;
+  std::vector<std::vector<std::byte>> expected_;  ///< of each block
+  std::map<std::uint64_t, region> expected_regions_;
   address_space space_;
   std::vector<std::unique_ptr<container>> containers_;
   std::vector<device> devices_;
   std::unique_ptr<dirty_log> log_;
+  std::unique_ptr<cpu_dirty_source> wrapped_log_;
   std::unique_ptr<dirty_stream> stream_;
+  unsigned pace_ = 1;  ///< a quiet guest takes so many times longer between its steps
   bool running_ = false;
   bool on_ = false;
   std::size_t actors_ = 0;
   std::uint64_t cpu_writes_ = 0;
   std::uint64_t device_writes_ = 0;
   std::uint64_t region_changes_ = 0;
+  std::uint64_t pages_written_ = 0;
 };
 
 }  // namespace tidemark::simulation

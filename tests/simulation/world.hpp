@@ -31,14 +31,24 @@ class chance {
   explicit chance(std::uint64_t seed) : engine_(seed) {}
 
   /// 0 to below `limit`.
-  std::uint64_t below(std::uint64_t limit) { return std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(engine_); }
+  std::uint64_t below(std::uint64_t limit) {
+    const auto chosen = std::uniform_int_distribution<std::uint64_t>(0, limit - 1)(engine_);
+    note(limit);
+    note(chosen);
+    return chosen;
+  }
   bool one_in(std::uint64_t n) { return below(n) == 0; }
   std::chrono::nanoseconds within(std::chrono::nanoseconds longest) {
     return std::chrono::nanoseconds(below(static_cast<std::uint64_t>(longest.count()) + 1));
   }
 
+  /// What happened, in its order, as one number: two runs that differ anywhere differ here. Every choice is in it; others add what they see.
+  void note(std::uint64_t happened) noexcept { trace_ = (trace_ ^ happened) * 0x100000001b3 + (trace_ >> 29); }
+  std::uint64_t trace() const noexcept { return trace_; }
+
  private:
   std::mt19937_64 engine_;
+  std::uint64_t trace_ = 0xcbf29ce484222325;
 };
 
 /// Workers whose job runs on the loop, some virtual time after they were woken.

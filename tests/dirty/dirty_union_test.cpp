@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "dirty/dirty_union.hpp"
+
+#include <array>
+#include <boost/test/unit_test.hpp>
+#include <random>
+#include <set>
+#include <utility>
+
+namespace tidemark::dirty {
+
+namespace {
+
+using page = std::pair<block_index, std::uint64_t>;
+
+/// The obvious union: a set of pages.
+struct reference {
+  std::set<page> pages;
+
+  void mark(block_index block, std::uint64_t first, std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i) pages.insert({block, first + i});
+  }
+  std::vector<page> take(page& where, std::uint64_t pages_max) {
+    std::vector<page> taken;
+    while (taken.size() != pages_max) {
+      const auto next = pages.lower_bound(where);
+      if (next == pages.end()) {
+        where = {~block_index{0}, 0};  // the end stays the end, whatever is marked after it was seen
+        break;
+      }
+      taken.push_back(*next);
+      where = {next->first, next->second + 1};
+      pages.erase(next);
+    }
+    return taken;
+  }
+};
+
+std::vector<page> pages_of(const std::vector<page_run>& runs) {
+  std::vector<page> list;
+  for (const auto& run : runs)
+    for (std::uint64_t i = 0; i < run.pages; ++i) list.emplace_back(run.block, run.first_page + i);
+  return list;
+}
+
+class both {
+ public:
+  explicit both(std::mt19937_64& random) : random_(random), real_(blocks_of(random)) {}
+
+  void step() {
+    switch (random_() % 8) {
+      case 0: return mark();
+      case 1: return forget();
+      case 2: return merge();
+      case 3: return merge();
+      case 4: return begin_again();
+      default: return take();
+    }
+  }
+
+ private:
+  std::vector<ram_block> blocks_of(std::mt19937_64& random) {
+    std::vector<ram_block> blocks(1 + random() % 3);
+    for (auto& block : blocks) block.size = (1 + random() % 200) * page_bytes;
+    for (const auto& block : blocks) sizes_.push_back(block.pages());
+    return blocks;
+  }
+
+  /// A block, a page of it, and how many from there.
+  std::array<std::uint64_t, 3> somewhere() {
+    const auto block = random_() % sizes_.size();
+    const auto first = random_() % sizes_[block];
+    return {block, first, 1 + random_() % (sizes_[block] - first)};
+  }
+
+  void mark() {
+    const auto [block, first, count] = somewhere();
+    real_.mark_all(static_cast<block_index>(block), first, count);
+    obvious_.mark(static_cast<block_index>(block), first, count);
+    compare_count();
+  }
+
+  void merge() {
+    const auto [block, first, count] = somewhere();
+    std::vector<std::uint64_t> bits(core::words_for(count));
+    for (auto& word : bits) word = random_() & random_();
+    real_.merge(static_cast<block_index>(block), first, count, bits);
+    for (std::uint64_t i = 0; i < count; ++i)
+      if ((bits[i / 64] >> (i % 64)) & 1) obvious_.mark(static_cast<block_index>(block), first + i, 1);
+    compare_count();
+  }
+
+  void forget() {
+    if (random_() % 8 != 0) return;
+    real_.forget_everything();
+    obvious_.pages.clear();
+    compare_count();
+  }
+
+  void begin_again() { at_ = {}, obvious_at_ = {}; }
+
+  void take() {
+    const auto pages_max = 1 + random_() % 40;
+    const auto runs = real_.take(at_, pages_max);
+    BOOST_REQUIRE(pages_of(runs) == obvious_.take(obvious_at_, pages_max));
+    for (std::size_t i = 1; i < runs.size(); ++i)  // one run for pages that follow each other
+      BOOST_REQUIRE(runs[i].block != runs[i - 1].block || runs[i].first_page > runs[i - 1].first_page + runs[i - 1].pages);
+    compare_count();
+  }
+
+  void compare_count() { BOOST_REQUIRE(real_.dirty_pages() == obvious_.pages.size()); }
+
+  std::mt19937_64& random_;
+  std::vector<std::uint64_t> sizes_;
+  dirty_union real_;
+  reference obvious_;
+  dirty_union::position at_;
+  page obvious_at_{};
+};
+
+}  // namespace
+
+// covers R29, R30
+BOOST_AUTO_TEST_CASE(the_union_equals_the_obvious_one) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 500; ++round) {
+    both pair(random);
+    for (int step = 0; step < 60; ++step) pair.step();
+  }
+}
+
+}  // namespace tidemark::dirty

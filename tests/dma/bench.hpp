@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model kernel with faults, a loop and workers driven by hand, memory to map: what the tests of containers and address
+// spaces stand on. Threading: one thread.
+
+#pragma once
+
+#include <sys/mman.h>
+#include <tidemark/address_space.hpp>
+#include <tidemark/container.hpp>
+#include <tidemark/kernel_model.hpp>
+
+#include <boost/test/unit_test.hpp>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "backend/faulty_files.hpp"
+#include "dma/hand_workers.hpp"
+#include "kernel/test_device.h"
+#include "ring/executor.hpp"
+#include "support/manual_loop.hpp"
+
+namespace tidemark::tests {
+
+inline constexpr std::uint64_t page = page_bytes;
+
+/// Page-aligned memory, zeroed.
+class memory {
+ public:
+  explicit memory(std::uint64_t pages)
+      : bytes_(pages * page), at_(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {}
+  memory(const memory&) = delete;
+  memory& operator=(const memory&) = delete;
+  ~memory() { munmap(at_, bytes_); }
+
+  std::byte* data() const noexcept { return static_cast<std::byte*>(at_); }
+  std::uint64_t size() const noexcept { return bytes_; }
+
+ private:
+  std::uint64_t bytes_;
+  void* at_;
+};
+
+/// Keeps the pages that it was told of.
+class pages_sink final : public dirty_sink {
+ public:
+  void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
+             std::span<const std::uint64_t> bits) override {
+    for (std::uint64_t i = 0; i < pages; ++i)
+      if (((bits[i / 64] >> (i % 64)) & 1) != 0) dirty_[block].insert(first_page + i);
+  }
+  void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
+    for (std::uint64_t i = 0; i < pages; ++i) dirty_[block].insert(first_page + i);
+  }
+
+  /// What was dirty of a block; clean from then on.
+  std::set<std::uint64_t> take(block_index block = 0) { return std::exchange(dirty_[block], {}); }
+
+ private:
+  std::map<block_index, std::set<std::uint64_t>> dirty_;
+};
+
+inline std::set<std::uint64_t> all_pages(std::uint64_t first, std::uint64_t count) {
+  std::set<std::uint64_t> pages;
+  for (std::uint64_t i = 0; i < count; ++i) pages.insert(first + i);
+  return pages;
+}
+
+/// Where the result of an operation ends up. Give `into(x)` as the token.
+template <class T>
+auto into(std::optional<result<T>>& outcome) {
+  return [&outcome](result<T> given) {
+    BOOST_REQUIRE(!outcome);  // an operation completes once
+    outcome.emplace(std::move(given));
+  };
+}
+
+struct bench {
+  explicit bench(kernel::model_options options = {}) : model(std::move(options)), files(model) {}
+
+  /// Everything that can be done now is done.
+  void settle() {
+    do loop.run_until_idle();
+    while (threads.run());
+  }
+
+  template <class T = void, class Start>
+  result<T> done(Start start) {
+    std::optional<result<T>> outcome;
+    start(into(outcome));
+    BOOST_REQUIRE(!outcome);  // never inside the initiating function
+    settle();
+    BOOST_REQUIRE(outcome.has_value());
+    return std::move(*outcome);
+  }
+
+  device open_device(container& in, unsigned group) {
+    return done<device>(
+               [&](auto token) { in.async_open_device(group, "tidemark-test." + std::to_string(group), std::move(token)); })
+        .value();
+  }
+
+  /// The device writes eight bytes at an IOVA: 0, or the errno.
+  int ring(const device& by, std::uint64_t iova) {
+    const tidemark_test_doorbell bell{iova, 8, 0x0101010101010101};
+    const auto rung = model.write(by.file(), &bell, sizeof bell);
+    return rung == sizeof bell ? 0 : static_cast<int>(-rung);
+  }
+
+  kernel::model model;
+  faulty_files files;
+  hand_workers threads;
+  manual_loop loop;
+};
+
+}  // namespace tidemark::tests

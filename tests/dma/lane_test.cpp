@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "dma/lane.hpp"
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/test/unit_test.hpp>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tidemark/error.hpp>
+#include <utility>
+#include <vector>
+
+#include "dma/hand_workers.hpp"
+#include "ring/executor.hpp"
+#include "support/manual_loop.hpp"
+
+using namespace tidemark;
+using dma::lane;
+using tests::hand_workers;
+using tests::manual_loop;
+namespace asio = boost::asio;
+
+namespace {
+
+/// A loop's executor that counts what is given to it.
+class counting_executor {
+ public:
+  counting_executor(ring::executor inner, std::size_t& count) : inner_(inner), count_(&count) {}
+
+  template <class Call>
+  void execute(Call&& call) const {
+    ++*count_;
+    inner_.execute(std::forward<Call>(call));
+  }
+  asio::execution_context& query(asio::execution::context_t what) const noexcept { return inner_.query(what); }
+  counting_executor require(asio::execution::blocking_t::never_t how) const noexcept {
+    return {inner_.require(how), *count_};
+  }
+  counting_executor require(asio::execution::blocking_t::possibly_t how) const noexcept {
+    return {inner_.require(how), *count_};
+  }
+  friend bool operator==(const counting_executor& a, const counting_executor& b) noexcept { return a.inner_ == b.inner_; }
+  friend bool operator!=(const counting_executor& a, const counting_executor& b) noexcept { return !(a == b); }
+
+ private:
+  ring::executor inner_;
+  std::size_t* count_;
+};
+
+/// What has become of the requests, in order: "+n" carried out, "n" completed, "-n" refused and completed.
+struct journal {
+  std::string text;
+  std::size_t alive = 0;
+  std::vector<boost::system::error_code> refusals;
+};
+
+class note : public lane::request {
+ public:
+  note(journal& to, int number) : to_(to), number_(number) { ++to_.alive; }
+  ~note() override { --to_.alive; }
+  void carry_out() { to_.text += "+" + std::to_string(number_) + " "; }
+  void refuse(boost::system::error_code code) noexcept override { refused_ = code; }
+  void complete(std::unique_ptr<request>) override {
+    to_.text += (refused_ ? "-" : "") + std::to_string(number_) + " ";
+    if (refused_) to_.refusals.push_back(*refused_);
+    if (number_ == 13) throw std::runtime_error("a handler's own");
+  }
+
+ private:
+  journal& to_;
+  int number_;
+  std::optional<boost::system::error_code> refused_;
+};
+
+struct fixture {
+  explicit fixture(std::size_t queue_max = 8)
+      : here(std::in_place, counting_executor(loop.get_executor(), posts), threads, "lane", queue_max,
+             [](lane::batch& taken) {
+               for (auto& item : taken) static_cast<note&>(item).carry_out();
+             }) {}
+
+  lane::canceller submit(int number) {
+    auto item = std::make_unique<note>(notes, number);
+    auto cancel = here->canceller_of(*item);
+    here->submit(std::move(item));
+    return cancel;
+  }
+  std::string said() { return std::exchange(notes.text, {}); }
+
+  std::size_t posts = 0;
+  journal notes;
+  hand_workers threads;
+  manual_loop loop;
+  std::optional<lane> here;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(lanes)
+
+BOOST_FIXTURE_TEST_CASE(a_batch_keeps_its_order_and_costs_one_wake_each_way, fixture) {
+  for (int i = 1; i <= 5; ++i) submit(i);
+  BOOST_TEST(threads.wakes() == 1U);
+  BOOST_TEST(said().empty());
+  BOOST_TEST(threads.run());
+  BOOST_TEST(said() == "+1 +2 +3 +4 +5 ");
+  BOOST_TEST(posts == 1U);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "1 2 3 4 5 ");
+  BOOST_TEST(posts == 1U);
+  BOOST_TEST(notes.alive == 0U);
+}
+
+BOOST_FIXTURE_TEST_CASE(batches_that_end_before_the_loop_turns_share_its_wake, fixture) {
+  submit(1);
+  threads.run();
+  submit(2);
+  threads.run();
+  BOOST_TEST(posts == 1U);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 1 2 ");
+  submit(3);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(posts == 2U);
+  BOOST_TEST(threads.wakes() == 3U);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_waiting_request_can_be_taken_out, fixture) {
+  submit(1);
+  const auto cancel = submit(2);
+  submit(3);
+  cancel(asio::cancellation_type::total);
+  cancel(asio::cancellation_type::total);
+  BOOST_TEST(said().empty());
+  loop.run_until_idle();
+  BOOST_TEST(said() == "-2 ");
+  BOOST_TEST(notes.refusals.back() == asio::error::operation_aborted);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +3 1 3 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(taking_the_only_request_out_leaves_a_lane_that_still_wakes, fixture) {
+  submit(1)(asio::cancellation_type::total);
+  submit(2);
+  BOOST_TEST(threads.wakes() == 2U);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+2 -1 2 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_request_that_was_carried_out_cannot_be_taken_back, fixture) {
+  const auto cancel = submit(1);
+  threads.run();
+  cancel(asio::cancellation_type::total);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 1 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_request_beyond_the_bound_is_refused, fixture) {
+  for (int i = 1; i <= 9; ++i) submit(i);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "-9 ");
+  BOOST_TEST(notes.refusals.back() == make_error_code(errc::queue_full));
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 +4 +5 +6 +7 +8 1 2 3 4 5 6 7 8 ");
+}
+
+// Whoever submits from another thread than the loop's must not fill the memory of a loop that does not turn.
+BOOST_FIXTURE_TEST_CASE(completions_that_nobody_fetches_count_against_the_bound, fixture) {
+  for (int i = 1; i <= 8; ++i) submit(i);
+  threads.run();
+  submit(9);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 +4 +5 +6 +7 +8 1 2 3 4 5 6 7 8 -9 ");
+  for (int i = 1; i <= 8; ++i) submit(i);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 +4 +5 +6 +7 +8 1 2 3 4 5 6 7 8 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(requests_taken_out_make_room, fixture) {
+  for (int round = 0; round < 100; ++round) submit(1)(asio::cancellation_type::total), loop.run_until_idle();
+  said();
+  for (int i = 1; i <= 8; ++i) submit(i);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 +4 +5 +6 +7 +8 1 2 3 4 5 6 7 8 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(closing_refuses_what_comes_and_aborts_what_waits, fixture) {
+  const auto cancel = submit(1);
+  BOOST_TEST(!here->closing());
+  here->close();
+  BOOST_TEST(here->closing());
+  cancel(asio::cancellation_type::total);
+  submit(2);
+  here->close();
+  BOOST_TEST(said().empty());
+  loop.run_until_idle();
+  BOOST_TEST(said() == "-1 -2 ");
+  BOOST_TEST(notes.refusals[0] == asio::error::operation_aborted);
+  BOOST_TEST(notes.refusals[1] == make_error_code(errc::closed));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_handler_that_throws_does_not_cost_the_others_their_completion, fixture) {
+  for (const int number : {1, 13, 3, 4}) submit(number);
+  threads.run();
+  BOOST_CHECK_THROW(loop.run_until_idle(), std::runtime_error);
+  BOOST_TEST(said() == "+1 +13 +3 +4 1 13 ");
+  submit(5);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+5 3 4 5 ");
+  BOOST_TEST(notes.alive == 0U);
+}
+
+BOOST_FIXTURE_TEST_CASE(completions_outlive_the_lane, fixture) {
+  const auto cancel = submit(1);
+  threads.run();
+  submit(2);
+  here.reset();
+  cancel(asio::cancellation_type::total);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 1 -2 ");
+  BOOST_TEST(notes.alive == 0U);
+}
+
+BOOST_AUTO_TEST_CASE(what_nobody_fetches_is_freed_with_the_loop) {
+  journal notes;
+  {
+    asio::io_context context;
+    hand_workers threads;
+    lane here(context.get_executor(), threads, "lane", 8, [](lane::batch&) {});
+    here.submit(std::make_unique<note>(notes, 1));
+    threads.run();
+    here.submit(std::make_unique<note>(notes, 2));
+  }
+  BOOST_TEST(notes.alive == 0U);
+  BOOST_TEST(notes.text.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_request_may_be_submitted_from_a_completion) {
+  struct again final : lane::request {
+    again(lane& to, int times) : on(to), left(times) {}
+    void refuse(boost::system::error_code) noexcept override {}
+    void complete(std::unique_ptr<request>) override {
+      if (left > 0) on.submit(std::make_unique<again>(on, left - 1));
+    }
+    lane& on;
+    int left;
+  };
+  manual_loop loop;
+  hand_workers threads;
+  lane here(loop.get_executor(), threads, "lane", 1, [](lane::batch&) {});
+  here.submit(std::make_unique<again>(here, 9));
+  do loop.run_until_idle();
+  while (threads.run());
+  BOOST_TEST(threads.wakes() == 10U);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Byte streams for tests: one that counts, records and spoils what passes, one that takes everything, one that plays a recording.
+//
+// Threading: one thread.
+
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "ring/byte_stream.hpp"
+
+namespace tidemark::tests {
+
+using bytes = std::vector<unsigned char>;
+
+inline std::uint64_t size_of(std::span<const iovec> parts) noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& part : parts) sum += part.iov_len;
+  return sum;
+}
+
+/// What went through a tapped stream, and which bytes of what comes to flip on the way.
+struct tap {
+  std::uint64_t written_bytes = 0;
+  std::uint64_t read_bytes = 0;
+  bytes read;                              ///< all that was read
+  std::vector<std::uint64_t> flip_read;    ///< positions
+};
+
+class tapped_stream final : public ring::byte_stream {
+ public:
+  tapped_stream(std::unique_ptr<ring::byte_stream> below, tap& on) : below_(std::move(below)), on_(on) {}
+
+  ring::task<result<void>> write(std::span<iovec> parts) override {
+    on_.written_bytes += size_of(parts);
+    return below_->write(parts);
+  }
+  ring::task<result<void>> read(std::span<iovec> parts) override {
+    const std::vector<iovec> whole(parts.begin(), parts.end());
+    auto done = co_await below_->read(parts);
+    if (done)
+      for (const auto& part : whole) note(static_cast<unsigned char*>(part.iov_base), part.iov_len);
+    co_return done;
+  }
+  void close() noexcept override { below_->close(); }
+
+ private:
+  void note(unsigned char* at, std::uint64_t count) {
+    for (const auto position : on_.flip_read)
+      if (position >= on_.read_bytes && position - on_.read_bytes < count) at[position - on_.read_bytes] ^= 0x10;
+    on_.read.insert(on_.read.end(), at, at + count);
+    on_.read_bytes += count;
+  }
+
+  std::unique_ptr<ring::byte_stream> below_;
+  tap& on_;
+};
+
+/// Takes what is written, and calls `on_write` with it; there is nothing to read.
+class sink_stream final : public ring::byte_stream {
+ public:
+  using call = std::function<ring::task<void>(std::span<const iovec>)>;
+  explicit sink_stream(call on_write) : on_write_(std::move(on_write)) {}
+
+  ring::task<result<void>> write(std::span<iovec> parts) override {
+    co_await on_write_(parts);
+    co_return result<void>{};
+  }
+  ring::task<result<void>> read(std::span<iovec>) override { co_return make_error(operation::receive, errc::peer_closed); }
+  void close() noexcept override {}
+
+ private:
+  call on_write_;
+};
+
+/// Plays these bytes, then ends; takes what is written.
+class playing_stream final : public ring::byte_stream {
+ public:
+  explicit playing_stream(bytes what) : what_(std::move(what)) {}
+
+  ring::task<result<void>> write(std::span<iovec>) override { co_return result<void>{}; }
+  ring::task<result<void>> read(std::span<iovec> parts) override {
+    for (const auto& part : parts) {
+      const auto now = std::min(part.iov_len, what_.size() - at_);
+      std::memcpy(part.iov_base, what_.data() + at_, now);
+      at_ += now;
+      if (now != part.iov_len) co_return make_error(operation::receive, errc::peer_closed);
+    }
+    co_return result<void>{};
+  }
+  void close() noexcept override {}
+
+ private:
+  bytes what_;
+  std::size_t at_ = 0;
+};
+
+}  // namespace tidemark::tests

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kernels on top of another: one that passes everything on, to change a call of; and one that keeps books of what went through it.
+//
+// Threading: one thread.
+
+#pragma once
+
+#include <linux/vfio.h>
+#include <tidemark/kernel.hpp>
+
+#include <functional>
+#include <optional>
+#include <set>
+
+#include "simulation/world.hpp"
+
+namespace tidemark::simulation {
+
+class passing_kernel : public kernel::files {
+ public:
+  explicit passing_kernel(kernel::files& below) : below_(below) {}
+
+  using files::ioctl;
+  int open(const char* path, int flags) noexcept override { return below_.open(path, flags); }
+  int close(int fd) noexcept override { return below_.close(fd); }
+  int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override { return below_.ioctl(fd, request, argument); }
+  ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return below_.read(fd, buffer, bytes); }
+  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return below_.write(fd, buffer, bytes); }
+  ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
+    return below_.pread(fd, buffer, bytes, offset);
+  }
+  ssize_t pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
+    return below_.pwrite(fd, buffer, bytes, offset);
+  }
+  ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept override {
+    return below_.readlink(path, target, bytes);
+  }
+
+ private:
+  kernel::files& below_;
+};
+
+/// Knows which containers track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in the kernel's place, with a negative errno.
+class watched_kernel final : public passing_kernel {
+ public:
+  watched_kernel(kernel::files& below, chance& luck) : passing_kernel(below), luck_(luck) {}
+
+  std::function<std::optional<int>(unsigned long request, std::uintptr_t argument)> fault;
+
+  std::size_t tracking_containers() const noexcept { return tracking_.size(); }
+
+  int close(int fd) noexcept override {
+    tracking_.erase(fd);
+    return passing_kernel::close(fd);
+  }
+
+  int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
+    const auto failed = fault ? fault(request, argument) : std::nullopt;
+    const int answer = failed ? *failed : passing_kernel::ioctl(fd, request, argument);
+    luck_.note(request);
+    luck_.note(static_cast<std::uint64_t>(answer));
+    if (request == VFIO_IOMMU_DIRTY_PAGES && answer == 0) note_tracking(fd, reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags);
+    return answer;
+  }
+
+  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override {
+    const auto answer = passing_kernel::write(fd, buffer, bytes);
+    luck_.note(static_cast<std::uint64_t>(answer));
+    return answer;
+  }
+
+ private:
+  void note_tracking(int fd, std::uint32_t flags) {
+    if (flags & VFIO_IOMMU_DIRTY_PAGES_FLAG_START) tracking_.insert(fd);
+    if (flags & VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP) tracking_.erase(fd);
+  }
+
+  chance& luck_;
+  std::set<int> tracking_;
+};
+
+}  // namespace tidemark::simulation
