@@ -22,10 +22,12 @@ constexpr auto bytes = static_cast<std::int64_t>(pages / 8);
 void walk(benchmark::State& state) {
   bitmap dirty(pages);
   std::mt19937_64 random(1);
-  for (std::uint64_t i = 0; i < pages * static_cast<std::uint64_t>(state.range(0)) / 10000; ++i) dirty.set(random() % pages, 1);
+  for (std::uint64_t i = 0; i < pages * static_cast<std::uint64_t>(state.range(0)) / 10000; ++i)
+    dirty.set(random() % pages, 1);
   for (auto _ : state) {
     std::uint64_t found = 0;
-    for (auto run = dirty.next_run(0, pages); run.length != 0; run = dirty.next_run(run.first + run.length, pages)) found += run.length;
+    for (auto run = dirty.next_run(0, pages); run.length != 0; run = dirty.next_run(run.first + run.length, pages))
+      found += run.length;
     benchmark::DoNotOptimize(found);
   }
   state.SetBytesProcessed(state.iterations() * bytes);

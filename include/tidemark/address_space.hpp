@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An address space: the RAM blocks of a guest, and the regions that show parts of them to devices at IOVAs. Region events become map and unmap
-// requests of every container attached; what devices dirty comes back per RAM block, since a block can be seen at several IOVAs, or for a
-// while at none.
+// An address space: the RAM blocks of a guest, and the regions that show parts of them to devices at IOVAs. Region events
+// become map and unmap requests of every container attached; what devices dirty comes back per RAM block, since a block can
+// be seen at several IOVAs, or for a while at none.
 //
-// Threading: everything is called, and completes, on the executor the address space was made with (one thread or strand). Nothing blocks.
-// Order: events on overlapping ranges take effect in the order they were given; disjoint ones may overtake each other.
-// Cancellation: an event that was given is carried out; there is none to take it back but its opposite.
-// Life: containers, and the memory of the RAM blocks, outlive the address space, which outlives its operations.
+// Threading: everything is called, and completes, on the executor the address space was made with (one thread or strand).
+// Nothing blocks. Order: events on overlapping ranges take effect in the order they were given; disjoint ones may overtake
+// each other. Cancellation: an event that was given is carried out; there is none to take it back but its opposite. Life:
+// containers, and the memory of the RAM blocks, outlive the address space, which outlives its operations.
 //
 // Errors: an event fails whole. A region that could not be mapped in one container is unmapped again from the others, and
 // error::undone says so, or what could not be undone.
@@ -55,7 +55,8 @@ class dirty_sink {
  public:
   virtual ~dirty_sink() = default;
   /// Pages of `block` from `first_page` on, a bit each, `pages` of them.
-  virtual void merge(block_index block, std::uint64_t first_page, std::uint64_t pages, std::span<const std::uint64_t> bits) = 0;
+  virtual void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
+                     std::span<const std::uint64_t> bits) = 0;
   /// All of these pages: the kernel cannot tell, or an error lost its answer.
   virtual void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
 };
@@ -76,33 +77,36 @@ class address_space {
   /// The regions that are mapped now, ascending by IOVA.
   std::vector<region> regions() const;
 
-  /// Replays every region into `added`; from then on it takes part in every event. On failure it is as it was. EBUSY: it is attached already.
+  /// Replays every region into `added`; from then on it takes part in every event. On failure it is as it was. EBUSY: it is
+  /// attached already.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_attach(container& added, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_attach, &added);
   }
 
-  /// A region came. errc::region_overlaps, region_unknown (the block or the part of it), region_misaligned, or what a map can fail with.
+  /// A region came. errc::region_overlaps, region_unknown (the block or the part of it), region_misaligned, or what a map
+  /// can fail with.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_add(const region& added, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_add, added);
   }
 
-  /// The region at exactly this range went. What devices dirtied in it while tracking is not lost. errc::region_unknown, or what an unmap fails with;
-  /// the region then stays.
+  /// The region at exactly this range went. What devices dirtied in it while tracking is not lost. errc::region_unknown, or
+  /// what an unmap fails with; the region then stays.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_remove(iova_range range, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_remove, range);
   }
 
-  /// From now on what devices dirty is kept for `sink`. A container that cannot track has everything that is mapped in it count as dirty.
+  /// From now on what devices dirty is kept for `sink`. A container that cannot track has everything that is mapped in it
+  /// count as dirty.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_start_tracking(dirty_sink& sink, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_tracking, &sink);
   }
 
-  /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. A query that fails marks its
-  /// whole region: nothing is lost.
+  /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. A query
+  /// that fails marks its whole region: nothing is lost.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_sync_dirty(Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_sync);

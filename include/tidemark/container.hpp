@@ -2,17 +2,18 @@
 //
 // A VFIO container: the IOVA space that the devices of its groups share, and the mappings in it.
 //
-// Every operation is an Asio operation: it takes a completion token, completes with one `result<T>` on the handler's executor (the
-// container's, where the handler has none), and never calls the handler inside the initiating function. The ioctl itself is made by
-// the container's lane, in the order of the calls, so nothing here blocks.
+// Every operation is an Asio operation: it takes a completion token, completes with one `result<T>` on the handler's
+// executor (the container's, where the handler has none), and never calls the handler inside the initiating function. The
+// ioctl itself is made by the container's lane, in the order of the calls, so nothing here blocks.
 //
-// Threading: a container may be called from any thread. The handler's cancellation slot is to be used from the handler's executor.
-// Cancellation (any type): a request that the lane has not taken up yet is removed and completes with operation_aborted; one that it
-// has taken up cannot be stopped by anyone: it goes on to its end and completes with what is then true.
-// Life: the executor's context, the kernel and the workers outlive the container. The destructor refuses what is queued (operation_aborted), waits for
-// the ioctl under way, then closes groups and container, which unmaps all that is left: it may take as long as an unmap. A device that is still
-// open keeps its group in the container, and the mappings with it, until it is closed: devices go first. Completions not yet fetched then stay in
-// the executor's context; an opened device among them needs the kernel for as long.
+// Threading: a container may be called from any thread. The handler's cancellation slot is to be used from the handler's
+// executor. Cancellation (any type): a request that the lane has not taken up yet is removed and completes with
+// operation_aborted; one that it has taken up cannot be stopped by anyone: it goes on to its end and completes with what is
+// then true. Life: the executor's context, the kernel and the workers outlive the container. The destructor refuses what is
+// queued (operation_aborted), waits for the ioctl under way, then closes groups and container, which unmaps all that is
+// left: it may take as long as an unmap. A device that is still open keeps its group in the container, and the mappings with
+// it, until it is closed: devices go first. Completions not yet fetched then stay in the executor's context; an opened
+// device among them needs the kernel for as long.
 //
 // Kernel interface: <linux/vfio.h>, type1 (VFIO_TYPE1v2_IOMMU, else VFIO_TYPE1_IOMMU).
 
@@ -35,25 +36,28 @@ namespace tidemark {
 
 /// What VFIO_IOMMU_GET_INFO says.
 struct container_info {
-  std::uint64_t page_sizes = 0;                ///< a bit for each IOMMU page size; the lowest is the granule of every range
-  std::uint64_t mappings_available = 65535;    ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
-  std::vector<iova_range> windows;             ///< usable IOVAs, ascending; none reported: all are
-  bool can_track_dirty = false;                ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
-  std::uint64_t dirty_bitmap_bytes_max = 0;    ///< the largest bitmap of one query or unmap
+  std::uint64_t page_sizes = 0;  ///< a bit for each IOMMU page size; the lowest is the granule of every range
+  std::uint64_t mappings_available =
+      65535;                        ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
+  std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are
+  bool can_track_dirty = false;     ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
+  std::uint64_t dirty_bitmap_bytes_max = 0;  ///< the largest bitmap of one query or unmap
 
   std::uint64_t page_size() const noexcept { return page_sizes & (~page_sizes + 1); }
 };
 
-/// Memory of this process to be seen by devices at an IOVA. Address, IOVA and size are multiples of container_info::page_size().
+/// Memory of this process to be seen by devices at an IOVA. Address, IOVA and size are multiples of
+/// container_info::page_size().
 struct mapping {
   iova_range at;
-  void* host = nullptr;    ///< stays mapped in this process until the unmap has completed
-  bool writable = true;    ///< devices may always read
+  void* host = nullptr;  ///< stays mapped in this process until the unmap has completed
+  bool writable = true;  ///< devices may always read
 };
 
 class container {
  public:
-  /// How many requests may be under way, from the call until the executor takes the completion; one more completes with errc::queue_full.
+  /// How many requests may be under way, from the call until the executor takes the completion; one more completes with
+  /// errc::queue_full.
   static constexpr std::size_t queue_max = 65536;
 
   container(any_io_executor executor, kernel::files& kernel, workers& threads);
@@ -70,7 +74,8 @@ class container {
     return detail::initiate<Token>(this, token, &container::start_connect, group);
   }
 
-  /// Opens a device of a connected group by its name in the group (VFIO_GROUP_GET_DEVICE_FD): a PCI address, a platform device's name.
+  /// Opens a device of a connected group by its name in the group (VFIO_GROUP_GET_DEVICE_FD): a PCI address, a platform
+  /// device's name.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<device>)) Token>
   auto async_open_device(unsigned group, std::string name, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_open_device, group, std::move(name));
@@ -82,14 +87,16 @@ class container {
     return detail::initiate<Token>(this, token, &container::start_map, what);
   }
 
-  /// VFIO_IOMMU_UNMAP_DMA of exactly `range`; a range that would cut a mapping in two is EINVAL. Completes with the bytes that were unmapped.
+  /// VFIO_IOMMU_UNMAP_DMA of exactly `range`; a range that would cut a mapping in two is EINVAL. Completes with the bytes
+  /// that were unmapped.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<std::uint64_t>)) Token>
   auto async_unmap(iova_range range, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_unmap, range, std::span<std::uint64_t>{});
   }
 
-  /// The same with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP: what devices dirtied up to the unmap, a bit a page of page_size(), is in `dirty`. Only while
-  /// tracking. `dirty` holds at least size / page_size() bits, is zeroed here, and belongs to the operation until it completes.
+  /// The same with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP: what devices dirtied up to the unmap, a bit a page of page_size(),
+  /// is in `dirty`. Only while tracking. `dirty` holds at least size / page_size() bits, is zeroed here, and belongs to the
+  /// operation until it completes.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<std::uint64_t>)) Token>
   auto async_unmap(iova_range range, std::span<std::uint64_t> dirty, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_unmap, range, dirty);
@@ -105,8 +112,9 @@ class container {
     return detail::initiate<Token>(this, token, &container::start_tracking, false);
   }
 
-  /// VFIO_IOMMU_DIRTY_PAGES GET_BITMAP: the pages of `range` that devices dirtied since the last query, which the kernel thereby forgets. `range` must not
-  /// cut a mapping. `dirty` as for async_unmap. After an error take the whole range as dirty.
+  /// VFIO_IOMMU_DIRTY_PAGES GET_BITMAP: the pages of `range` that devices dirtied since the last query, which the kernel
+  /// thereby forgets. `range` must not cut a mapping. `dirty` as for async_unmap. After an error take the whole range as
+  /// dirty.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_query_dirty(iova_range range, std::span<std::uint64_t> dirty, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_query_dirty, range, dirty);

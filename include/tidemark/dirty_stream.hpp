@@ -9,7 +9,8 @@
 //   }
 //
 // Invariants
-//  1. A page dirtied after async_start is in a batch that was not acknowledged, is handed out later, or is still in a source.
+//  1. A page dirtied after async_start is in a batch that was not acknowledged, is handed out later, or is still in a
+//  source.
 //  2. In one round no page is handed out twice, to however many consumers.
 //  3. A batch destroyed without acknowledge() goes back, to be handed out in the next round; after a stop it is forgotten.
 //
@@ -42,14 +43,15 @@ struct page_run {
 class cpu_dirty_source {
  public:
   virtual ~cpu_dirty_source() = default;
-  /// ORs into `bits` (a bit a page of `block`) what was dirtied since the last call, and forgets it. A page is recorded after it was written.
+  /// ORs into `bits` (a bit a page of `block`) what was dirtied since the last call, and forgets it. A page is recorded
+  /// after it was written.
   virtual void harvest(block_index block, std::span<std::uint64_t> bits) = 0;
 };
 
 /// Where a dirty stream stands.
 struct dirty_round {
-  std::uint32_t number = 0;        ///< 1 for the first
-  std::uint64_t dirty_pages = 0;   ///< to be handed out in it
+  std::uint32_t number = 0;       ///< 1 for the first
+  std::uint64_t dirty_pages = 0;  ///< to be handed out in it
 };
 
 class dirty_stream {
@@ -78,8 +80,9 @@ class dirty_stream {
     std::uint64_t pages_;
   };
 
-  /// `batch_pages_max` bounds a batch; 0 is taken as 1. The space and the sources outlive the stream, which outlives its operations and is destroyed only
-  /// when async_stop has completed (or nothing was started): until then the space writes into it.
+  /// `batch_pages_max` bounds a batch; 0 is taken as 1. The space and the sources outlive the stream, which outlives its
+  /// operations and is destroyed only when async_stop has completed (or nothing was started): until then the space writes
+  /// into it.
   dirty_stream(address_space& space, std::vector<cpu_dirty_source*> cpu_sources, std::uint64_t batch_pages_max);
   ~dirty_stream();
 

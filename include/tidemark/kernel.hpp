@@ -3,8 +3,8 @@
 // The kernel seam: the whole of what Tidemark asks of an operating system's VFIO files, in the shape of system calls.
 //
 // Everything above this interface is the same code whoever answers: the host's kernel (`host_kernel()`) or the in-process
-// model of it (`kernel_model.hpp`). There is no #ifdef and no test-only branch above it. The structures behind the pointers are
-// those of <linux/vfio.h>, unchanged, so that a trace of the calls reads like strace's.
+// model of it (`kernel_model.hpp`). There is no #ifdef and no test-only branch above it. The structures behind the pointers
+// are those of <linux/vfio.h>, unchanged, so that a trace of the calls reads like strace's.
 //
 // Threading: every function may be called from any thread at the same time, as system calls may. They block as the
 // system call does; Tidemark makes those that can take long in a lane, never on an event loop.
@@ -29,12 +29,13 @@ class files {
   /// open(2). A descriptor >= 0 that only this object understands, or a negative errno.
   virtual int open(const char* path, int flags) noexcept = 0;
 
-  /// close(2). Closing the last descriptor of a VFIO container unmaps and unpins all it held, so it can take as long as an unmap.
+  /// close(2). Closing the last descriptor of a VFIO container unmaps and unpins all it held, so it can take as long as an
+  /// unmap.
   virtual int close(int fd) noexcept = 0;
 
-  /// ioctl(2). `argument` is the scalar or the address the request takes. The result the kernel gives (VFIO_CHECK_EXTENSION and
-  /// VFIO_GROUP_GET_DEVICE_FD return numbers), or a negative errno. Memory named by the argument belongs to the caller; the
-  /// kernel uses it only during the call, except what MAP_DMA pins, which it may read and write until the unmap.
+  /// ioctl(2). `argument` is the scalar or the address the request takes. The result the kernel gives (VFIO_CHECK_EXTENSION
+  /// and VFIO_GROUP_GET_DEVICE_FD return numbers), or a negative errno. Memory named by the argument belongs to the caller;
+  /// the kernel uses it only during the call, except what MAP_DMA pins, which it may read and write until the unmap.
   virtual int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept = 0;
 
   /// read(2) and write(2): on device files these are migration data or, for the test device, its doorbell.

@@ -19,19 +19,20 @@
 namespace tidemark {
 
 struct migration_options {
-  std::chrono::milliseconds downtime_target{300};     ///< switchover when what is left is sent within this at the measured bandwidth
-  std::uint64_t bandwidth_bytes_per_s = 0;            ///< 0: unlimited
-  std::uint32_t rounds_max = 30;                      ///< after so many rounds of pre-copy the switchover is made whatever is left
-  bool compare = true;                                ///< compare a checksum of every RAM block after the switchover
+  std::chrono::milliseconds downtime_target{
+      300};                                 ///< switchover when what is left is sent within this at the measured bandwidth
+  std::uint64_t bandwidth_bytes_per_s = 0;  ///< 0: unlimited
+  std::uint32_t rounds_max = 30;            ///< after so many rounds of pre-copy the switchover is made whatever is left
+  bool compare = true;                      ///< compare a checksum of every RAM block after the switchover
 };
 
 struct migration_progress {
   std::uint32_t round = 0;
-  std::uint64_t sent_bytes = 0;                 ///< of pages, all rounds
-  std::uint64_t remaining_bytes = 0;            ///< known to be dirty and not sent
-  std::uint64_t total_bytes = 0;                ///< of all RAM blocks
-  std::uint64_t dirty_bytes_per_s = 0;          ///< dirtied between the last two rounds; 0 in the first
-  std::uint64_t bandwidth_bytes_per_s = 0;      ///< measured
+  std::uint64_t sent_bytes = 0;             ///< of pages, all rounds
+  std::uint64_t remaining_bytes = 0;        ///< known to be dirty and not sent
+  std::uint64_t total_bytes = 0;            ///< of all RAM blocks
+  std::uint64_t dirty_bytes_per_s = 0;      ///< dirtied between the last two rounds; 0 in the first
+  std::uint64_t bandwidth_bytes_per_s = 0;  ///< measured
   std::chrono::nanoseconds elapsed{};
   std::chrono::nanoseconds predicted_blackout{};  ///< remaining at the measured bandwidth
   bool paused = false;                            ///< in the blackout

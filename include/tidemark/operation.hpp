@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How Tidemark's asynchronous operations are made: a completion token goes in, one type-erased handler of one result comes out. Nothing here depends on
-// which I/O backend the program built its Asio with.
+// How Tidemark's asynchronous operations are made: a completion token goes in, one type-erased handler of one result comes
+// out. Nothing here depends on which I/O backend the program built its Asio with.
 
 #pragma once
 
@@ -23,10 +23,11 @@ using completion = boost::asio::any_completion_handler<void(result<T>)>;
 
 namespace detail {
 
-/// Makes an operation of `(self->*start)(handler, arguments...)`. Arguments are copied, for tokens that start later. `Token` is named by
-/// the caller, with its reference: Asio moves from a token that is not one.
+/// Makes an operation of `(self->*start)(handler, arguments...)`. Arguments are copied, for tokens that start later. `Token`
+/// is named by the caller, with its reference: Asio moves from a token that is not one.
 template <class Token, class T, class Object, class... Parameters, class... Arguments>
-auto initiate(Object* self, std::remove_reference_t<Token>& token, void (Object::*start)(completion<T>, Parameters...), Arguments&&... arguments) {
+auto initiate(Object* self, std::remove_reference_t<Token>& token, void (Object::*start)(completion<T>, Parameters...),
+              Arguments&&... arguments) {
   return boost::asio::async_initiate<Token, void(result<T>)>(
       [self, start](auto&& handler, auto... values) {
         (self->*start)(completion<T>(std::forward<decltype(handler)>(handler)), std::move(values)...);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where calls that block are made. VFIO's ioctls take no io_uring command and a map can pin for seconds, so each lane has a worker beside the
-// loop. Workers come in through constructors: `thread_workers()` gives each its own thread, a simulation gives all of them
-// turns on one.
+// Where calls that block are made. VFIO's ioctls take no io_uring command and a map can pin for seconds, so each lane has a
+// worker beside the loop. Workers come in through constructors: `thread_workers()` gives each its own thread, a simulation
+// gives all of them turns on one.
 
 #pragma once
 
@@ -18,8 +18,8 @@ class worker {
   /// Waits for a run of the job that is under way; it does not run again. Never called from inside the job.
   virtual ~worker() = default;
 
-  /// The job runs at least once after this call began, on the worker's own thread: never inside wake(). Wakes that come before it starts
-  /// are one. Any thread, the job's included.
+  /// The job runs at least once after this call began, on the worker's own thread: never inside wake(). Wakes that come
+  /// before it starts are one. Any thread, the job's included.
   virtual void wake() noexcept = 0;
 };
 

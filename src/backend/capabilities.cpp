@@ -28,7 +28,8 @@ result<void> read_windows(bytes answer, std::size_t offset, container_info& info
   if (!copy_at(answer, offset, head)) return malformed("the IOVA range capability is cut off");
   for (std::uint32_t i = 0; i < head.nr_iovas; ++i) {
     vfio_iova_range range;
-    if (!copy_at(answer, offset + sizeof head + i * sizeof(vfio_iova_range), range)) return malformed("the list of IOVA ranges leaves the buffer");
+    if (!copy_at(answer, offset + sizeof head + i * sizeof(vfio_iova_range), range))
+      return malformed("the list of IOVA ranges leaves the buffer");
     if (range.end < range.start) return malformed("an IOVA range ends before it starts");
     // A window up to the last byte of the address space has a size that 64 bits cannot hold; its last byte is given up.
     const bool whole = range.start == 0 && range.end == ~std::uint64_t{0};
@@ -53,12 +54,17 @@ result<void> read_available(bytes answer, std::size_t offset, container_info& in
   return {};
 }
 
-result<void> read_capability(bytes answer, std::size_t offset, std::uint16_t id, std::uint64_t host_page_size, container_info& info) {
+result<void> read_capability(bytes answer, std::size_t offset, std::uint16_t id, std::uint64_t host_page_size,
+                             container_info& info) {
   switch (id) {
-    case VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE: return read_windows(answer, offset, info);
-    case VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION: return read_migration(answer, offset, host_page_size, info);
-    case VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL: return read_available(answer, offset, info);
-    default: return {};  // newer kernels may say more
+    case VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE:
+      return read_windows(answer, offset, info);
+    case VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION:
+      return read_migration(answer, offset, host_page_size, info);
+    case VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL:
+      return read_available(answer, offset, info);
+    default:
+      return {};  // newer kernels may say more
   }
 }
 

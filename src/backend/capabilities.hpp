@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads the answer of VFIO_IOMMU_GET_INFO: a fixed head, then a chain of capabilities linked by offsets. Pure; the kernel's bytes are not
-// trusted: a chain that loops or leaves the buffer is an error.
+// Reads the answer of VFIO_IOMMU_GET_INFO: a fixed head, then a chain of capabilities linked by offsets. Pure; the kernel's
+// bytes are not trusted: a chain that loops or leaves the buffer is an error.
 
 #pragma once
 

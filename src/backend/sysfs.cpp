@@ -23,7 +23,8 @@ result<unsigned> group_of_device(kernel::files& kernel, const std::string& sysfs
   unsigned group = 0;
   const auto parsed = std::from_chars(last.data(), last.data() + last.size(), group);
   if (last.empty() || parsed.ec != std::errc{} || parsed.ptr != last.data() + last.size())
-    return kernel_error(operation::open_group, EINVAL, {}, link + " ends in '" + std::string(last) + "', which is no group number");
+    return kernel_error(operation::open_group, EINVAL, {},
+                        link + " ends in '" + std::string(last) + "', which is no group number");
   return group;
 }
 

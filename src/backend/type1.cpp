@@ -31,22 +31,33 @@ std::string group_path(unsigned group) { return "/dev/vfio/" + std::to_string(gr
 std::string why_group_does_not_open(unsigned group, int errno_value) {
   const auto path = group_path(group);
   switch (errno_value) {
-    case ENOENT: return "no such group: " + path + " is not there; bind the group's devices to vfio-pci first ('tidemark doctor' lists the groups)";
+    case ENOENT:
+      return "no such group: " + path +
+             " is not there; bind the group's devices to vfio-pci first ('tidemark doctor' lists the groups)";
     case EACCES:
-    case EPERM: return "no permission on " + path + ": run as root, or give the file to your user (chown)";
-    case EBUSY: return "group " + std::to_string(group) + " is in use by another container or process";
-    default: return path;
+    case EPERM:
+      return "no permission on " + path + ": run as root, or give the file to your user (chown)";
+    case EBUSY:
+      return "group " + std::to_string(group) + " is in use by another container or process";
+    default:
+      return path;
   }
 }
 
 std::string why_map_fails(int errno_value) {
   switch (errno_value) {
-    case ENOMEM: return "pinning is over the locked-memory limit: raise it (ulimit -l unlimited, or LimitMEMLOCK=infinity)";
-    case ENOSPC: return "the kernel's mapping budget is used up (vfio_iommu_type1.dma_entry_limit)";
-    case EEXIST: return "the range meets a mapping that is already there";
-    case EFAULT: return "the host memory cannot be pinned with the access asked for";
-    case EINVAL: return "misaligned, or outside the IOVA windows";
-    default: return {};
+    case ENOMEM:
+      return "pinning is over the locked-memory limit: raise it (ulimit -l unlimited, or LimitMEMLOCK=infinity)";
+    case ENOSPC:
+      return "the kernel's mapping budget is used up (vfio_iommu_type1.dma_entry_limit)";
+    case EEXIST:
+      return "the range meets a mapping that is already there";
+    case EFAULT:
+      return "the host memory cannot be pinned with the access asked for";
+    case EINVAL:
+      return "misaligned, or outside the IOVA windows";
+    default:
+      return {};
   }
 }
 
@@ -88,13 +99,15 @@ result<void> type1::set_iommu_type(int container_file) {
     v2_ = type == VFIO_TYPE1v2_IOMMU;
     return {};
   }
-  return make_error(operation::connect_container, errc::no_iommu_model, {}, "load vfio_iommu_type1 (modprobe vfio_iommu_type1)");
+  return make_error(operation::connect_container, errc::no_iommu_model, {},
+                    "load vfio_iommu_type1 (modprobe vfio_iommu_type1)");
 }
 
 result<void> type1::open_container(int group_file) {
   const int fd = kernel_.open("/dev/vfio/vfio", O_RDWR);
   if (fd < 0)
-    return kernel_error(operation::connect_container, -fd, {}, "/dev/vfio/vfio: load vfio (modprobe vfio-pci) and check its permissions");
+    return kernel_error(operation::connect_container, -fd, {},
+                        "/dev/vfio/vfio: load vfio (modprobe vfio-pci) and check its permissions");
   kernel::handle file(kernel_, fd);
   const int version = kernel_.ioctl(fd, VFIO_GET_API_VERSION);
   if (version < 0) return kernel_error(operation::connect_container, -version, {}, "VFIO_GET_API_VERSION");
@@ -125,7 +138,8 @@ result<container_info> type1::connect(unsigned group) {
   if (container_) {
     const int fd = container_.get();
     if (const int answer = kernel_.ioctl(file->get(), VFIO_GROUP_SET_CONTAINER, &fd); answer < 0)
-      return kernel_error(operation::connect_container, -answer, {}, "VFIO_GROUP_SET_CONTAINER: the group does not fit this container");
+      return kernel_error(operation::connect_container, -answer, {},
+                          "VFIO_GROUP_SET_CONTAINER: the group does not fit this container");
     auto info = get_info();  // the new group may narrow the windows
     if (!info) {
       kernel_.ioctl(file->get(), VFIO_GROUP_UNSET_CONTAINER);
@@ -150,7 +164,8 @@ result<container_info> type1::get_info() {
       return kernel_error(operation::get_info, -code, {}, "VFIO_IOMMU_GET_INFO");
     if (head->argsz <= answer.size()) break;
     if (head->argsz > info_bytes_max)
-      return make_error(operation::get_info, errc::malformed_capability, {}, "the kernel asks for " + std::to_string(head->argsz) + " bytes");
+      return make_error(operation::get_info, errc::malformed_capability, {},
+                        "the kernel asks for " + std::to_string(head->argsz) + " bytes");
     answer.resize(head->argsz);
   }
   auto info = read_iommu_info(answer, host_page_size());
@@ -161,7 +176,8 @@ result<container_info> type1::get_info() {
 result<device> type1::open_device(unsigned group, const std::string& name) {
   const auto found = groups_.find(group);
   if (found == groups_.end())
-    return make_error(operation::open_device, errc::region_unknown, {}, "group " + std::to_string(group) + " is not connected");
+    return make_error(operation::open_device, errc::region_unknown, {},
+                      "group " + std::to_string(group) + " is not connected");
   const int fd = kernel_.ioctl(found->second.get(), VFIO_GROUP_GET_DEVICE_FD, name.c_str());
   if (fd < 0)
     return kernel_error(operation::open_device, -fd, {},
@@ -191,8 +207,9 @@ result<void> type1::check_bitmap(operation what, iova_range range, std::span<con
   if (!info_.can_track_dirty) return make_error(what, errc::dirty_not_supported, range);
   const auto words = core::words_for(range.size / info_.page_size());
   if (words * sizeof(std::uint64_t) > info_.dirty_bitmap_bytes_max)
-    return make_error(what, errc::bitmap_too_large, range,
-                      "at most " + std::to_string(info_.dirty_bitmap_bytes_max) + " bytes of bitmap: map the memory in smaller regions");
+    return make_error(
+        what, errc::bitmap_too_large, range,
+        "at most " + std::to_string(info_.dirty_bitmap_bytes_max) + " bytes of bitmap: map the memory in smaller regions");
   if (dirty.size() < words) return kernel_error(what, EINVAL, range, "the bitmap handed in is too small for the range");
   return {};
 }
@@ -222,7 +239,8 @@ result<void> type1::set_dirty_tracking(bool on) {
   vfio_iommu_type1_dirty_bitmap request{};
   request.argsz = sizeof request;
   request.flags = on ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP;
-  if (const int answer = kernel_.ioctl(container_.get(), VFIO_IOMMU_DIRTY_PAGES, &request); answer < 0) return kernel_error(what, -answer);
+  if (const int answer = kernel_.ioctl(container_.get(), VFIO_IOMMU_DIRTY_PAGES, &request); answer < 0)
+    return kernel_error(what, -answer);
   return {};
 }
 
@@ -230,7 +248,9 @@ result<void> type1::query_dirty(iova_range range, std::span<std::uint64_t> dirty
   if (auto fits = check_bitmap(operation::query_dirty, range, dirty); !fits) return fits.error();
   // The kernel overwrites the words of mapped areas and leaves gaps alone.
   std::fill(dirty.begin(), dirty.end(), 0);
-  alignas(vfio_bitmap) std::array<std::byte, sizeof(vfio_iommu_type1_dirty_bitmap) + sizeof(vfio_iommu_type1_dirty_bitmap_get)> storage{};
+  alignas(vfio_bitmap)
+      std::array<std::byte, sizeof(vfio_iommu_type1_dirty_bitmap) + sizeof(vfio_iommu_type1_dirty_bitmap_get)>
+          storage{};
   auto* request = new (storage.data()) vfio_iommu_type1_dirty_bitmap{};
   request->argsz = sizeof storage;
   request->flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The type1 IOMMU backend: builds the structures of <linux/vfio.h> and reads the kernel's answers. One object is one container file and
-// the groups in it.
+// The type1 IOMMU backend: builds the structures of <linux/vfio.h> and reads the kernel's answers. One object is one
+// container file and the groups in it.
 //
 // Threading: every call blocks; one thread at a time (the container's lane).
 //

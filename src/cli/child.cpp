@@ -51,14 +51,16 @@ std::string read_line(int fd) {
 error ended_early(const std::string& line) {
   const auto said = migrate::decode_object(line);
   const auto why = said ? migrate::text_in(*said, "error") : said.error();
-  return make_error(operation::connect_peer, errc::peer_closed, {}, "the destination process ended" + (why ? ": " + *why : std::string()));
+  return make_error(operation::connect_peer, errc::peer_closed, {},
+                    "the destination process ended" + (why ? ": " + *why : std::string()));
 }
 
 }  // namespace
 
 result<destination_child> destination_child::start(const demo_request& request) {
   std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) return kernel_error(operation::connect_peer, errno, {}, "a pipe to the destination process");
+  if (pipe2(ends.data(), O_CLOEXEC) != 0)
+    return kernel_error(operation::connect_peer, errno, {}, "a pipe to the destination process");
   auto words = command_line(request);
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());

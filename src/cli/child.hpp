@@ -22,7 +22,9 @@ class destination_child {
   static result<destination_child> start(const demo_request& request);
 
   destination_child(destination_child&& other) noexcept
-      : pid_(std::exchange(other.pid_, -1)), output_(std::exchange(other.output_, -1)), address_(std::move(other.address_)) {}
+      : pid_(std::exchange(other.pid_, -1)),
+        output_(std::exchange(other.output_, -1)),
+        address_(std::move(other.address_)) {}
   destination_child& operator=(destination_child&&) = delete;
   ~destination_child();
 

@@ -47,9 +47,12 @@ int run_both(const demo_request& request, demo_view& view) {
 int run_demo(const demo_request& request) {
   demo_view view(request.json);
   switch (request.role) {
-    case demo_role::source: return run_source_alone(request, view);
-    case demo_role::destination: return run_destination_alone(request, view);
-    case demo_role::both: return run_both(request, view);
+    case demo_role::source:
+      return run_source_alone(request, view);
+    case demo_role::destination:
+      return run_destination_alone(request, view);
+    case demo_role::both:
+      return run_both(request, view);
   }
   return 1;
 }

@@ -73,7 +73,8 @@ class destination_side {
     if (!accepted) co_return accepted.error();
     at.close();
     from_.emplace(loop_, std::move(*accepted), 0);
-    migrate::destination destination(*from_, to_, thread_workers(), [this](const auto& wanted) { return to_.make_room(wanted); });
+    migrate::destination destination(*from_, to_, thread_workers(),
+                                     [this](const auto& wanted) { return to_.make_room(wanted); });
     co_return co_await destination.run();
   }
 

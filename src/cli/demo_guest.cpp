@@ -54,9 +54,10 @@ task<result<void>> demo_guest::prepare() {
     if (auto added = co_await space_.async_add(comes_and_goes(block), resume_on{executor_}); !added) co_return added;
   }
   cpu_log_ = std::make_unique<dirty_log>(space_.blocks());
-  cpu_ = std::make_unique<dirtier>("guest-cpu", request_.config.cpu_rate_bytes, [this](std::uint64_t pages) { return dirty_by_cpu(pages); });
-  device_driver_ =
-      std::make_unique<dirtier>("guest-device", request_.config.device_rate_bytes, [this](std::uint64_t pages) { return dirty_by_device(pages); });
+  cpu_ = std::make_unique<dirtier>("guest-cpu", request_.config.cpu_rate_bytes,
+                                   [this](std::uint64_t pages) { return dirty_by_cpu(pages); });
+  device_driver_ = std::make_unique<dirtier>("guest-device", request_.config.device_rate_bytes,
+                                             [this](std::uint64_t pages) { return dirty_by_device(pages); });
   co_return result<void>{};
 }
 
@@ -81,7 +82,8 @@ task<result<void>> demo_guest::make_memory() {
     auto made = guest_memory::make("ram" + std::to_string(i), block_bytes_);
     if (!made) co_return made.error();
     auto& memory = memory_.emplace_back(std::move(*made));
-    co_await ring::offload(thread_workers(), executor_, [&memory, seed = request_.config.seed + i] { return memory.fill(seed); });
+    co_await ring::offload(thread_workers(), executor_,
+                           [&memory, seed = request_.config.seed + i] { return memory.fill(seed); });
     if (auto added = space_.add_block(memory.block()); !added) co_return added.error();
   }
   co_return result<void>{};

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest of the demo's source: RAM blocks, a CPU thread and a device that dirty them, and regions that are added and removed meanwhile.
+// The guest of the demo's source: RAM blocks, a CPU thread and a device that dirty them, and regions that are added and
+// removed meanwhile.
 //
-// Each RAM block is seen at one IOVA by a region of its first seven eighths, which stays, and by one of the rest, which comes and goes like memory that is plugged in and
-// out. The device writes everywhere; where nothing is mapped its DMA is refused, as hardware would fault.
+// Each RAM block is seen at one IOVA by a region of its first seven eighths, which stays, and by one of the rest, which
+// comes and goes like memory that is plugged in and out. The device writes everywhere; where nothing is mapped its DMA is
+// refused, as hardware would fault.
 //
 // Threading: the executor's, one thread; the dirtiers have threads of their own.
 

@@ -48,7 +48,8 @@ migration_options options_of(const settings& chosen) {
 /// What lives on the main loop: the guest and its migration.
 class source_side {
  public:
-  source_side(ring::uring_loop& main, ring::uring_loop& network, kernel::files& kernel, const demo_request& request, demo_view& view)
+  source_side(ring::uring_loop& main, ring::uring_loop& network, kernel::files& kernel, const demo_request& request,
+              demo_view& view)
       : main_(main), network_(network), request_(request), view_(view), vm_(main, kernel, request) {}
 
   task<void> run(const ring::address& peer) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The source half of the demo. Threading: blocks its caller until the migration is over; starts its own threads and ends them.
+// The source half of the demo. Threading: blocks its caller until the migration is over; starts its own threads and ends
+// them.
 
 #pragma once
 

@@ -40,8 +40,9 @@ void put_row(const char* name, const std::string& value) { put(format("  %-14s",
 std::string progress_text(const migration_progress& now) {
   const auto round = now.paused ? std::string("stop-and-copy") : "round " + std::to_string(now.round);
   const auto dirtied = now.round > 1 ? human_bytes(now.dirty_bytes_per_s) + "/s" : std::string("-");
-  return format("  %-13s  sent %8s  dirtied %10s  bandwidth %10s  remaining %8s", round.c_str(), human_bytes(now.sent_bytes).c_str(),
-                dirtied.c_str(), (human_bytes(now.bandwidth_bytes_per_s) + "/s").c_str(), human_bytes(now.remaining_bytes).c_str());
+  return format("  %-13s  sent %8s  dirtied %10s  bandwidth %10s  remaining %8s", round.c_str(),
+                human_bytes(now.sent_bytes).c_str(), dirtied.c_str(),
+                (human_bytes(now.bandwidth_bytes_per_s) + "/s").c_str(), human_bytes(now.remaining_bytes).c_str());
 }
 
 json::object progress_event(const migration_progress& now) {
@@ -106,9 +107,9 @@ void demo_view::begin(const demo_request& request, unsigned group) {
                      {"group", group}});
     return;
   }
-  put("Migrating " + human_bytes(chosen.memory_bytes) + " in " + std::to_string(chosen.blocks) + " RAM blocks; " + request.device + " (group " +
-      std::to_string(group) + ", " + kernel + " kernel) dirties " + human_bytes(chosen.device_rate_bytes) + "/s, a CPU " +
-      human_bytes(chosen.cpu_rate_bytes) + "/s");
+  put("Migrating " + human_bytes(chosen.memory_bytes) + " in " + std::to_string(chosen.blocks) + " RAM blocks; " +
+      request.device + " (group " + std::to_string(group) + ", " + kernel + " kernel) dirties " +
+      human_bytes(chosen.device_rate_bytes) + "/s, a CPU " + human_bytes(chosen.cpu_rate_bytes) + "/s");
 }
 
 bool demo_view::due(const migration_progress& now) {
@@ -154,7 +155,8 @@ void demo_view::summary(const source_outcome& source, const std::optional<destin
   show_line(last_);
   leave_line();
   const auto& done = source.migration;
-  put_row("rounds", std::to_string(done.rounds) + " of pre-copy, then stop-and-copy of " + human_bytes(done.stop_and_copy_bytes));
+  put_row("rounds",
+          std::to_string(done.rounds) + " of pre-copy, then stop-and-copy of " + human_bytes(done.stop_and_copy_bytes));
   put_row("sent", human_bytes(done.sent_bytes) + " in " + human_time(done.total));
   put_row("dirtied", human_bytes(source.activity.cpu_pages * page_bytes) + " by the CPU, " +
                          human_bytes(source.activity.device_pages * page_bytes) + " by the device (" +
@@ -174,7 +176,9 @@ void demo_view::listening(const std::string& host, unsigned port) const {
 
 void demo_view::received(const destination_outcome& outcome) const {
   if (json_)
-    return put(json::object{{"event", "received"}, {"received_bytes", outcome.received_bytes}, {"memory_peak_bytes", outcome.memory_peak_bytes}});
+    return put(json::object{{"event", "received"},
+                            {"received_bytes", outcome.received_bytes},
+                            {"memory_peak_bytes", outcome.memory_peak_bytes}});
   put("Received " + human_bytes(outcome.received_bytes) + "; peak memory " + human_bytes(outcome.memory_peak_bytes));
   put("identical");
 }

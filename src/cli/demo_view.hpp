@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the demo shows: lines for a person, with one that moves while it runs on a terminal; or, with --json, one JSON object a line.
-// Everything goes to standard output but the one line of a failure, which for a person goes to standard error.
+// What the demo shows: lines for a person, with one that moves while it runs on a terminal; or, with --json, one JSON object
+// a line. Everything goes to standard output but the one line of a failure, which for a person goes to standard error.
 //
 // Threading: one thread at a time.
 

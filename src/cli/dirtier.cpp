@@ -73,7 +73,8 @@ void dirtier::dirty_what_is_due() {
   const auto now = std::chrono::steady_clock::now();
   const double rate_pages = static_cast<double>(bytes_per_s_) / static_cast<double>(page_bytes);
   const double tick_pages = rate_pages * std::chrono::duration<double>(tick).count();
-  owed_pages_ = std::min(owed_pages_ + rate_pages * std::chrono::duration<double>(now - since_).count(), 1 + owed_ticks_max * tick_pages);
+  owed_pages_ = std::min(owed_pages_ + rate_pages * std::chrono::duration<double>(now - since_).count(),
+                         1 + owed_ticks_max * tick_pages);
   since_ = now;
   const auto due = static_cast<std::uint64_t>(owed_pages_);
   if (due == 0) return;

@@ -13,7 +13,8 @@ namespace tidemark::cli {
 result<guest_memory> guest_memory::make(std::string name, std::uint64_t bytes) {
   void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED)
-    return kernel_error(operation::add_region, errno, {}, std::to_string(bytes) + " bytes for RAM block " + name + ": ask for less --memory");
+    return kernel_error(operation::add_region, errno, {},
+                        std::to_string(bytes) + " bytes for RAM block " + name + ": ask for less --memory");
   return guest_memory(ram_block{std::move(name), static_cast<std::byte*>(at), bytes});
 }
 

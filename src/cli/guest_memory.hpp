@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory of the demo's guest: anonymous pages that the kernel gives as they are first written. Owned here, unmapped at the end.
-// Threading: a value.
+// Memory of the demo's guest: anonymous pages that the kernel gives as they are first written. Owned here, unmapped at the
+// end. Threading: a value.
 
 #pragma once
 

@@ -206,9 +206,11 @@ result<demo_request> demo_of(const CLI::App& sub, const words& given, settings c
   if (sub.count("--inject") != 0 && given.inject != "flip-byte") {
     return refusal("--inject: " + in_quotes(given.inject) + " is not known; allowed: flip-byte");
   }
-  // The demo rings the device's doorbell by writing to its file; written to any other device, that would land in its registers.
+  // The demo rings the device's doorbell by writing to its file; written to any other device, that would land in its
+  // registers.
   if (!given.device.starts_with(TIDEMARK_TEST_DEVICE_NAME "."))
-    return refusal("--device: " + in_quotes(given.device) + " is no test device; allowed: " TIDEMARK_TEST_DEVICE_NAME ".0 and so on");
+    return refusal("--device: " + in_quotes(given.device) +
+                   " is no test device; allowed: " TIDEMARK_TEST_DEVICE_NAME ".0 and so on");
   request.role = *role;
   request.group = *group;
   request.json = given.json;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A bitmap of pages that knows how many of its bits are set. Little-endian words of 64 bits, as the kernel's dirty bitmaps are.
+// A bitmap of pages that knows how many of its bits are set. Little-endian words of 64 bits, as the kernel's dirty bitmaps
+// are.
 //
 // Invariants
 //  1. count() equals the number of set bits.

@@ -17,21 +17,36 @@ class category final : public boost::system::error_category {
 
   std::string message(int value) const override {
     switch (static_cast<errc>(value)) {
-      case errc::group_not_viable: return "the group is not viable";
-      case errc::no_iommu_model: return "no available IOMMU models";
-      case errc::api_version: return "the kernel speaks another VFIO API version";
-      case errc::malformed_capability: return "the kernel's capability chain is malformed";
-      case errc::dirty_not_supported: return "dirty page tracking is not supported";
-      case errc::bitmap_too_large: return "the mapping's dirty bitmap is over the kernel's largest query";
-      case errc::region_overlaps: return "the region overlaps one that is already there";
-      case errc::region_unknown: return "there is no such region";
-      case errc::region_misaligned: return "not a multiple of the page size";
-      case errc::queue_full: return "the queue is full";
-      case errc::closed: return "already closed";
-      case errc::protocol: return "the peer broke the migration protocol";
-      case errc::peer_closed: return "the peer closed the connection";
-      case errc::not_identical: return "source and destination memory differ";
-      case errc::undecided: return "the connection broke while the destination was taking over";
+      case errc::group_not_viable:
+        return "the group is not viable";
+      case errc::no_iommu_model:
+        return "no available IOMMU models";
+      case errc::api_version:
+        return "the kernel speaks another VFIO API version";
+      case errc::malformed_capability:
+        return "the kernel's capability chain is malformed";
+      case errc::dirty_not_supported:
+        return "dirty page tracking is not supported";
+      case errc::bitmap_too_large:
+        return "the mapping's dirty bitmap is over the kernel's largest query";
+      case errc::region_overlaps:
+        return "the region overlaps one that is already there";
+      case errc::region_unknown:
+        return "there is no such region";
+      case errc::region_misaligned:
+        return "not a multiple of the page size";
+      case errc::queue_full:
+        return "the queue is full";
+      case errc::closed:
+        return "already closed";
+      case errc::protocol:
+        return "the peer broke the migration protocol";
+      case errc::peer_closed:
+        return "the peer closed the connection";
+      case errc::not_identical:
+        return "source and destination memory differ";
+      case errc::undecided:
+        return "the connection broke while the destination was taking over";
     }
     return "unknown error";
   }
@@ -54,24 +69,42 @@ boost::system::error_code make_error_code(errc code) noexcept { return {static_c
 
 std::string_view name_of(operation what) noexcept {
   switch (what) {
-    case operation::open_group: return "open group";
-    case operation::connect_container: return "connect container";
-    case operation::open_device: return "open device";
-    case operation::device_io: return "device I/O";
-    case operation::get_info: return "get container info";
-    case operation::map: return "map";
-    case operation::unmap: return "unmap";
-    case operation::start_dirty_tracking: return "start dirty tracking";
-    case operation::stop_dirty_tracking: return "stop dirty tracking";
-    case operation::query_dirty: return "query dirty pages";
-    case operation::add_region: return "add region";
-    case operation::remove_region: return "remove region";
-    case operation::connect_peer: return "connect to peer";
-    case operation::send: return "send";
-    case operation::receive: return "receive";
-    case operation::migrate: return "migrate";
-    case operation::start_ring: return "start io_uring";
-    case operation::read_configuration: return "read configuration";
+    case operation::open_group:
+      return "open group";
+    case operation::connect_container:
+      return "connect container";
+    case operation::open_device:
+      return "open device";
+    case operation::device_io:
+      return "device I/O";
+    case operation::get_info:
+      return "get container info";
+    case operation::map:
+      return "map";
+    case operation::unmap:
+      return "unmap";
+    case operation::start_dirty_tracking:
+      return "start dirty tracking";
+    case operation::stop_dirty_tracking:
+      return "stop dirty tracking";
+    case operation::query_dirty:
+      return "query dirty pages";
+    case operation::add_region:
+      return "add region";
+    case operation::remove_region:
+      return "remove region";
+    case operation::connect_peer:
+      return "connect to peer";
+    case operation::send:
+      return "send";
+    case operation::receive:
+      return "receive";
+    case operation::migrate:
+      return "migrate";
+    case operation::start_ring:
+      return "start io_uring";
+    case operation::read_configuration:
+      return "read configuration";
   }
   return "?";
 }

@@ -17,7 +17,10 @@ using ring::task;
 class dirty_stream::state {
  public:
   state(address_space& space, std::vector<cpu_dirty_source*> sources, std::uint64_t batch_pages_max)
-      : space_(space), cpu_sources_(std::move(sources)), batch_pages_max_(std::max<std::uint64_t>(batch_pages_max, 1)), union_(space.blocks()) {}
+      : space_(space),
+        cpu_sources_(std::move(sources)),
+        batch_pages_max_(std::max<std::uint64_t>(batch_pages_max, 1)),
+        union_(space.blocks()) {}
 
   any_io_executor executor() const { return space_.get_executor(); }
   std::uint64_t dirty_pages() const noexcept { return union_.dirty_pages(); }
@@ -90,8 +93,12 @@ dirty_stream::~dirty_stream() = default;
 
 std::uint64_t dirty_stream::dirty_pages() const noexcept { return state_->dirty_pages(); }
 
-void dirty_stream::start_tracking(completion<void> done) { ring::spawn(state_->executor(), state_->start(), std::move(done)); }
-void dirty_stream::start_round(completion<dirty_round> done) { ring::spawn(state_->executor(), state_->begin_round(), std::move(done)); }
+void dirty_stream::start_tracking(completion<void> done) {
+  ring::spawn(state_->executor(), state_->start(), std::move(done));
+}
+void dirty_stream::start_round(completion<dirty_round> done) {
+  ring::spawn(state_->executor(), state_->begin_round(), std::move(done));
+}
 void dirty_stream::start_next(completion<batch> done) { ring::spawn(state_->executor(), state_->next(), std::move(done)); }
 void dirty_stream::start_stop(completion<void> done) { ring::spawn(state_->executor(), state_->stop(), std::move(done)); }
 

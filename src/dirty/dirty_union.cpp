@@ -9,11 +9,14 @@ dirty_union::dirty_union(const std::vector<ram_block>& blocks) {
   for (const auto& block : blocks) blocks_.emplace_back(block.pages());
 }
 
-void dirty_union::merge(block_index block, std::uint64_t first_page, std::uint64_t pages, std::span<const std::uint64_t> bits) {
+void dirty_union::merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
+                        std::span<const std::uint64_t> bits) {
   blocks_[block].merge(first_page, pages, bits);
 }
 
-void dirty_union::mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) { blocks_[block].set(first_page, pages); }
+void dirty_union::mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) {
+  blocks_[block].set(first_page, pages);
+}
 
 void dirty_union::mark_everything() {
   for (auto& block : blocks_) block.set(0, block.size());

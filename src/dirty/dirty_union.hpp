@@ -26,7 +26,8 @@ class dirty_union final : public dirty_sink {
 
   std::uint64_t dirty_pages() const noexcept;
 
-  /// Takes up to `pages_max` dirty pages from `where` on, in the order of blocks and pages, and moves `where` past them. Empty at the end.
+  /// Takes up to `pages_max` dirty pages from `where` on, in the order of blocks and pages, and moves `where` past them.
+  /// Empty at the end.
   struct position {
     block_index block = 0;
     std::uint64_t page = 0;

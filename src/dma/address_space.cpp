@@ -93,7 +93,8 @@ class address_space::state {
 
 result<block_index> address_space::state::add_block(ram_block block) {
   if (block.size == 0 || !page_aligned(block.size) || !page_aligned(reinterpret_cast<std::uintptr_t>(block.host)))
-    return make_error(operation::add_region, errc::region_misaligned, {}, "RAM block " + block.name + ": address and size are whole pages of 4096 bytes");
+    return make_error(operation::add_region, errc::region_misaligned, {},
+                      "RAM block " + block.name + ": address and size are whole pages of 4096 bytes");
   blocks_.push_back(std::move(block));
   return static_cast<block_index>(blocks_.size() - 1);
 }
@@ -106,7 +107,9 @@ std::vector<region> address_space::state::regions() const {
 }
 
 result<void> address_space::state::check_shape(const region& added) {
-  const auto refuse = [&](const char* why) { return make_error(operation::add_region, errc::region_misaligned, added.at, why); };
+  const auto refuse = [&](const char* why) {
+    return make_error(operation::add_region, errc::region_misaligned, added.at, why);
+  };
   if (added.at.size == 0 || !page_aligned(added.at.iova) || !page_aligned(added.at.size) || !page_aligned(added.offset))
     return refuse("IOVA, size and offset are whole pages of 4096 bytes, and size is not 0");
   if (wraps(added.at)) return refuse("the range wraps");
@@ -114,7 +117,9 @@ result<void> address_space::state::check_shape(const region& added) {
 }
 
 result<void> address_space::state::check_place(const region& added) const {
-  const auto refuse = [&](errc code, std::string why) { return make_error(operation::add_region, code, added.at, std::move(why)); };
+  const auto refuse = [&](errc code, std::string why) {
+    return make_error(operation::add_region, code, added.at, std::move(why));
+  };
   if (added.block >= blocks_.size()) return refuse(errc::region_unknown, "no RAM block " + std::to_string(added.block));
   const auto& block = blocks_[added.block];
   if (added.offset > block.size || added.at.size > block.size - added.offset)
@@ -151,7 +156,8 @@ task<result<void>> address_space::state::map_in_all(region added) {
   const auto outcomes = co_await ask_all([&](member in, std::size_t) { return map(in, added); });
   auto failed = first_failure(outcomes);
   if (!failed) co_return result<void>{};
-  const auto undoing = co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? unmap(in, added) : nothing(); });
+  const auto undoing =
+      co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? unmap(in, added) : nothing(); });
   failed->undone = taken_back("the region is mapped in no container", undoing);
   co_return *failed;
 }
@@ -196,8 +202,8 @@ task<result<void>> address_space::state::unmap(member in, region gone) {
 }
 
 task<result<void>> address_space::state::remove(iova_range range) {
-  const auto unknown =
-      make_error(operation::remove_region, errc::region_unknown, range, "a region is removed by exactly the range it was added at");
+  const auto unknown = make_error(operation::remove_region, errc::region_unknown, range,
+                                  "a region is removed by exactly the range it was added at");
   if (wraps(range)) co_return unknown;
   const auto held = co_await ranges_.lock(range);
   const auto found = regions_.find(range.iova);
@@ -285,7 +291,8 @@ task<result<void>> address_space::state::query(member in, region shown) {
 task<void> address_space::state::sync_region(iova_range range) {
   const auto held = co_await ranges_.lock(range);
   const auto found = regions_.find(range.iova);
-  if (found == regions_.end() || found->second.at != range || !sink_) co_return;  // it went meanwhile, and its unmap told what was dirty
+  if (found == regions_.end() || found->second.at != range || !sink_)
+    co_return;  // it went meanwhile, and its unmap told what was dirty
   const region shown = found->second;
   co_await ask_all([&](member in, std::size_t) { return query(in, shown); });
 }
@@ -316,7 +323,8 @@ task<result<void>> address_space::state::stop_tracking() {
   co_return outcome;
 }
 
-address_space::address_space(any_io_executor executor) : executor_(std::move(executor)), state_(std::make_unique<state>(executor_)) {}
+address_space::address_space(any_io_executor executor)
+    : executor_(std::move(executor)), state_(std::make_unique<state>(executor_)) {}
 address_space::~address_space() = default;
 
 result<block_index> address_space::add_block(ram_block block) { return state_->add_block(std::move(block)); }
@@ -326,7 +334,9 @@ std::vector<region> address_space::regions() const { return state_->regions(); }
 void address_space::start_attach(completion<void> done, container* added) {
   ring::spawn(executor_, state_->attach(*added), std::move(done));
 }
-void address_space::start_add(completion<void> done, region added) { ring::spawn(executor_, state_->add(added), std::move(done)); }
+void address_space::start_add(completion<void> done, region added) {
+  ring::spawn(executor_, state_->add(added), std::move(done));
+}
 void address_space::start_remove(completion<void> done, iova_range range) {
   ring::spawn(executor_, state_->remove(range), std::move(done));
 }

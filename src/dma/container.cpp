@@ -46,9 +46,12 @@ class bound_request final : public container_request {
 
   void carry_out(backend::type1& backend) override { outcome_.emplace(call_(backend)); }
 
-  void refuse(boost::system::error_code code) noexcept override { outcome_.emplace(error{code, what_, range_, {}, "nothing was changed"}); }
+  void refuse(boost::system::error_code code) noexcept override {
+    outcome_.emplace(error{code, what_, range_, {}, "nothing was changed"});
+  }
 
-  // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds the request.
+  // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds
+  // the request.
   void complete(std::unique_ptr<request> self) override {
     const auto where = handler_work_;
     work_ = {};
@@ -69,7 +72,8 @@ class bound_request final : public container_request {
   operation what_;
   iova_range range_;
   std::optional<result<T>> outcome_;
-  any_io_executor work_;  // the container's executor does not run dry while the request is under way, the handler's not before it is called
+  any_io_executor work_;  // the container's executor does not run dry while the request is under way, the handler's not
+                          // before it is called
   decltype(tracked(asio::get_associated_executor(handler_, std::declval<any_io_executor>()))) handler_work_;
 };
 
@@ -78,15 +82,16 @@ class bound_request final : public container_request {
 class container::state {
  public:
   state(const any_io_executor& executor, kernel::files& kernel, workers& threads)
-      : executor_(executor), backend_(kernel), lane_(executor, threads, "tidemark-lane", queue_max, [this](dma::lane::batch& requests) {
+      : executor_(executor),
+        backend_(kernel),
+        lane_(executor, threads, "tidemark-lane", queue_max, [this](dma::lane::batch& requests) {
           for (auto& item : requests) carry_out(static_cast<container_request&>(item));
         }) {}
 
   template <class T, class Call>
   void submit(operation what, iova_range range, completion<T> handler, Call call) {
     auto item = std::make_unique<bound_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler));
-    if (auto slot = item->slot(); slot.is_connected())
-      slot.assign(lane_.canceller_of(*item));
+    if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));
     lane_.submit(std::move(item));
   }
 
@@ -108,7 +113,8 @@ container::container(any_io_executor executor, kernel::files& kernel, workers& t
 container::~container() = default;
 
 void container::start_connect(completion<container_info> done, unsigned group) {
-  state_->submit(operation::connect_container, {}, std::move(done), [group](backend::type1& backend) { return backend.connect(group); });
+  state_->submit(operation::connect_container, {}, std::move(done),
+                 [group](backend::type1& backend) { return backend.connect(group); });
 }
 
 void container::start_open_device(completion<device> done, unsigned group, std::string name) {

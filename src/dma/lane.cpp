@@ -83,7 +83,8 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     }
   }
 
-  /// A handler that throws must not cost the others their completion: what is left goes back, to the next turn of the executor.
+  /// A handler that throws must not cost the others their completion: what is left goes back, to the next turn of the
+  /// executor.
   struct give_back {
     mailbox& box;
     batch& left;

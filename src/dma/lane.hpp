@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A lane carries out blocking requests beside the loop, in order. It solves two problems: VFIO's ioctls block, some for seconds, so they
-// must not run on the loop; and handing each one over and back by itself costs more than the ioctl (a wake is 7 to 9 µs), so requests
-// travel in batches: the worker takes all that has queued up, and the loop is woken once for all that it completed.
+// A lane carries out blocking requests beside the loop, in order. It solves two problems: VFIO's ioctls block, some for
+// seconds, so they must not run on the loop; and handing each one over and back by itself costs more than the ioctl (a wake
+// is 7 to 9 µs), so requests travel in batches: the worker takes all that has queued up, and the loop is woken once for all
+// that it completed.
 //
 // Invariants
 //  1. Requests are carried out in the order they were submitted, one batch at a time.
 //  2. Each submitted request is completed exactly once, on the executor, never inside submit() or a canceller.
 //  3. At most one drain of the outbox is posted to the executor at a time.
-//  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a drain takes them. One more is refused. (The
-//  refusals themselves pass through the outbox uncounted.)
+//  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a drain takes them. One more
+//  is refused. (The refusals themselves pass through the outbox uncounted.)
 //
 // Threading: submit() and cancellers from any thread. The worker runs the batches; the executor runs the completions.
-// Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the batch under way, which carry_out may cut short when
-// closing() says so. Completions posted by then still run: they hold what they need.
+// Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the batch under way, which carry_out
+// may cut short when closing() says so. Completions posted by then still run: they hold what they need.
 
 #pragma once
 
@@ -38,8 +39,8 @@ class lane {
     virtual ~request() = default;
     /// The lane will not carry it out: `code` is what it completes with.
     virtual void refuse(boost::system::error_code code) noexcept = 0;
-    /// Hands the outcome to whoever asked. On the executor. What a handler throws goes to whoever runs the executor, as with any Asio handler.
-    /// `self` is this request: kept for as long as its canceller may still be called.
+    /// Hands the outcome to whoever asked. On the executor. What a handler throws goes to whoever runs the executor, as with
+    /// any Asio handler. `self` is this request: kept for as long as its canceller may still be called.
     virtual void complete(std::unique_ptr<request> self) = 0;
 
    private:
@@ -51,7 +52,8 @@ class lane {
   /// Carries out a batch in order and leaves each outcome in its request. On the worker.
   using carry_out = std::function<void(batch&)>;
 
-  lane(boost::asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max, carry_out work);
+  lane(boost::asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max,
+       carry_out work);
   ~lane() { close(); }
 
   void submit(std::unique_ptr<request> item);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Order for requests on ranges: overlapping ones take their turn in the order they came, disjoint ones do not wait for each other.
+// Order for requests on ranges: overlapping ones take their turn in the order they came, disjoint ones do not wait for each
+// other.
 //
 //   auto held = co_await ranges.lock(range);   // immediate, without suspending, when nothing overlaps
 //
@@ -124,7 +125,7 @@ class range_lock {
   }
 
   held_ranges held_;
-  entries waiting_;  // in the order they came
+  entries waiting_;                              // in the order they came
   std::deque<std::coroutine_handle<>> granted_;  // to be resumed
   bool resuming_ = false;
 };

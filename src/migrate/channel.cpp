@@ -14,7 +14,8 @@ namespace {
 error refusal_in(const frame& received) {
   const auto said = decode_object(received.body);
   const auto reason = said ? text_in(*said, "reason") : said.error();
-  return make_error(operation::migrate, errc::protocol, {}, "the peer refused: " + (reason ? *reason : std::string("no reason given")));
+  return make_error(operation::migrate, errc::protocol, {},
+                    "the peer refused: " + (reason ? *reason : std::string("no reason given")));
 }
 
 }  // namespace
@@ -26,9 +27,11 @@ task<void> channel::await_turn(std::uint64_t bytes) {
   if (bandwidth_bytes_per_s_ == 0) co_return;
   const auto now = loop_.now();
   if (free_at_ > now) co_await pace_.until(free_at_);
-  // What a late timer lost is made good by the next frames, for up to 10 ms: the average keeps to the limit, idle time is not saved up.
+  // What a late timer lost is made good by the next frames, for up to 10 ms: the average keeps to the limit, idle time is
+  // not saved up.
   free_at_ = std::max(free_at_, now - std::chrono::milliseconds(10));
-  free_at_ += std::chrono::nanoseconds(static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bandwidth_bytes_per_s_)));
+  free_at_ += std::chrono::nanoseconds(
+      static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bandwidth_bytes_per_s_)));
 }
 
 task<result<void>> channel::send_frame(frame_type type, std::string body, std::vector<iovec> payload) {
@@ -74,13 +77,15 @@ task<result<frame>> channel::expect(frame_type type) {
   auto received = co_await receive();
   if (!received || received->head.type == type) co_return received;
   if (received->head.type == frame_type::refusal) co_return refusal_in(*received);
-  co_return protocol_error("a " + std::string(name_of(received->head.type)) + " frame came where " + std::string(name_of(type)) + " was due");
+  co_return protocol_error("a " + std::string(name_of(received->head.type)) + " frame came where " +
+                           std::string(name_of(type)) + " was due");
 }
 
 std::vector<iovec> parts_of(std::span<const page_run> runs, const std::vector<ram_block>& blocks) {
   std::vector<iovec> parts;
   parts.reserve(runs.size() + 2);  // the head and the body go in front
-  for (const auto& run : runs) parts.push_back({blocks[run.block].host + run.first_page * page_bytes, run.pages * page_bytes});
+  for (const auto& run : runs)
+    parts.push_back({blocks[run.block].host + run.first_page * page_bytes, run.pages * page_bytes});
   return parts;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Frames over one byte stream, at a bounded bandwidth. Pages leave straight from guest memory, in one gather a frame, and are never copied.
+// Frames over one byte stream, at a bounded bandwidth. Pages leave straight from guest memory, in one gather a frame, and
+// are never copied.
 //
 // Threading: the stream's loop, all of it. Senders take turns in the order they came; one receiver.
 // Memory: the RAM blocks stay mapped until the tasks complete.
@@ -35,7 +36,8 @@ class channel {
   ring::task<result<void>> receive_payload(std::vector<iovec> parts);
   /// The next frame, which must be of this type: a refusal becomes an error with the peer's reason.
   ring::task<result<frame>> expect(frame_type type);
-  /// After `seen`: a peer that refuses says why and leaves, so whoever is sending sees a broken connection first. Its reason, if one came; else `seen`.
+  /// After `seen`: a peer that refuses says why and leaves, so whoever is sending sees a broken connection first. Its
+  /// reason, if one came; else `seen`.
   ring::task<error> why_failed(error seen);
 
   void close() noexcept { stream_->close(); }

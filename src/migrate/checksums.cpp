@@ -48,7 +48,8 @@ result<std::vector<std::string>> decode_checksums(std::string_view body, std::si
   const auto object = decode_object(body);
   if (!object) return object.error();
   const auto* list = object->if_contains("blocks");
-  if (!list || !list->is_array() || list->get_array().size() != blocks) return protocol_error("the checksums are not one for each RAM block");
+  if (!list || !list->is_array() || list->get_array().size() != blocks)
+    return protocol_error("the checksums are not one for each RAM block");
   std::vector<std::string> sums;
   for (const auto& item : list->get_array()) {
     if (!item.is_string()) return protocol_error("a checksum is not text");

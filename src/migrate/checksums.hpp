@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A checksum of each RAM block (XXH3, 128 bits), and the frame that carries them. Pure; reads all of the guest's memory, so it belongs on a worker.
+// A checksum of each RAM block (XXH3, 128 bits), and the frame that carries them. Pure; reads all of the guest's memory, so
+// it belongs on a worker.
 
 #pragma once
 

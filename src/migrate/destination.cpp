@@ -61,7 +61,8 @@ task<result<void>> destination::greet() {
   auto room = make_room_(*wanted);
   if (!room) co_return room.error();
   if (!fits(*room, *wanted))
-    co_return make_error(operation::migrate, errc::region_unknown, {}, "the room made is not one block of the same size for each of the source's");
+    co_return make_error(operation::migrate, errc::region_unknown, {},
+                         "the room made is not one block of the same size for each of the source's");
   blocks_ = std::move(*room);
   co_return co_await from_.send(frame_type::welcome);
 }
@@ -89,7 +90,8 @@ task<result<void>> destination::take_over(const frame& final) {
   const auto pages = said ? number_in(*said, "pages") : said.error();
   if (!pages) co_return pages.error();
   if (*pages != received_bytes_ / page_bytes)
-    co_return protocol_error("the source sent " + std::to_string(*pages) + " pages, " + std::to_string(received_bytes_ / page_bytes) + " came");
+    co_return protocol_error("the source sent " + std::to_string(*pages) + " pages, " +
+                             std::to_string(received_bytes_ / page_bytes) + " came");
   if (auto sent = co_await from_.send(frame_type::ready); !sent) co_return sent;
   if (auto go = co_await from_.expect(frame_type::go); !go) co_return go.error();
   if (auto resumed = co_await resume_guest(vm_, {executor_}); !resumed) co_return resumed;
@@ -100,7 +102,8 @@ task<result<void>> destination::take_over(const frame& final) {
 
 task<result<void>> destination::compare() {
   auto asked = co_await from_.receive();
-  if (!asked && asked.error().code == make_error_code(errc::peer_closed)) co_return result<void>{};  // a source that does not compare leaves
+  if (!asked && asked.error().code == make_error_code(errc::peer_closed))
+    co_return result<void>{};  // a source that does not compare leaves
   if (!asked) co_return asked.error();
   if (asked->head.type != frame_type::checksums)
     co_return protocol_error("a " + std::string(name_of(asked->head.type)) + " frame came where checksums were due");
@@ -113,7 +116,8 @@ task<result<void>> destination::compare() {
   json::object verdict;
   verdict["differing"] = differing;
   if (auto sent = co_await from_.send(frame_type::verdict, json::serialize(verdict)); !sent) co_return sent;
-  if (!differing.empty()) co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + differing);
+  if (!differing.empty())
+    co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + differing);
   co_return result<void>{};
 }
 

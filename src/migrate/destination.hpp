@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The destination of a migration: makes room for the source's RAM blocks, writes what it receives, takes the guest over when told to.
+// The destination of a migration: makes room for the source's RAM blocks, writes what it receives, takes the guest over when
+// told to.
 //
 // Invariants
-//  1. Nothing is written outside the blocks that `make_room` gave; a frame that would is refused with a reason, and the migration ends.
+//  1. Nothing is written outside the blocks that `make_room` gave; a frame that would is refused with a reason, and the
+//  migration ends.
 //  2. The guest is resumed here only after `go`, which comes only when every page is in place.
 //
 // Threading: the channel's loop, all of it. All parts outlive the task.

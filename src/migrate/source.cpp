@@ -2,10 +2,10 @@
 
 #include "migrate/source.hpp"
 
+#include <algorithm>
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/json/serialize.hpp>
-#include <algorithm>
 #include <utility>
 
 #include "migrate/checksums.hpp"
@@ -26,7 +26,8 @@ std::uint64_t per_second(std::uint64_t bytes, std::chrono::nanoseconds time) noe
 
 std::chrono::nanoseconds time_for(std::uint64_t bytes, std::uint64_t bytes_per_s) noexcept {
   if (bytes_per_s == 0) return std::chrono::nanoseconds::max();
-  return std::chrono::nanoseconds(static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_s)));
+  return std::chrono::nanoseconds(
+      static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_s)));
 }
 
 }  // namespace
@@ -82,7 +83,8 @@ task<void> source::go_on_here(error& failure) {
   failure.undone = "the guest runs on here, its memory and mappings as before";
   if (std::exchange(paused_, false))
     if (auto resumed = co_await resume_guest(with_.vm, here_); !resumed)
-      failure.undone = "memory and mappings are as before, but the guest cannot be resumed here: " + resumed.error().message();
+      failure.undone =
+          "memory and mappings are as before, but the guest cannot be resumed here: " + resumed.error().message();
   if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
 }
 
@@ -93,12 +95,14 @@ void source::cancel() noexcept {
 }
 
 result<void> source::check_cancelled() const {
-  if (cancelled_) return error{boost::asio::error::operation_aborted, operation::migrate, {}, "the migration was cancelled", {}};
+  if (cancelled_)
+    return error{boost::asio::error::operation_aborted, operation::migrate, {}, "the migration was cancelled", {}};
   return {};
 }
 
 task<result<void>> source::greet() {
-  if (auto sent = co_await on_channel(with_.to.send(frame_type::hello, encode_hello(with_.space.blocks()))); !sent) co_return sent;
+  if (auto sent = co_await on_channel(with_.to.send(frame_type::hello, encode_hello(with_.space.blocks()))); !sent)
+    co_return sent;
   auto answer = co_await on_channel(with_.to.expect(frame_type::welcome));
   if (!answer) co_return answer.error();
   co_return result<void>{};
@@ -130,14 +134,15 @@ void source::note_round(const dirty_round& round, ring::clock::time_point asked_
 }
 
 bool source::fits_downtime() const noexcept {
-  return progress_.remaining_bytes == 0 ||
-         time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s) <= std::chrono::nanoseconds(options_.downtime_target);
+  return progress_.remaining_bytes == 0 || time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s) <=
+                                               std::chrono::nanoseconds(options_.downtime_target);
 }
 
 void source::report() {
   progress_.elapsed = now() - began_;
-  progress_.predicted_blackout =
-      progress_.remaining_bytes == 0 ? std::chrono::nanoseconds(0) : time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s);
+  progress_.predicted_blackout = progress_.remaining_bytes == 0
+                                     ? std::chrono::nanoseconds(0)
+                                     : time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s);
   progress_.paused = paused_;
   if (on_progress_) on_progress_(progress_);
 }
@@ -221,14 +226,16 @@ task<result<void>> source::hand_over() {
 }
 
 task<result<void>> source::compare() {
-  const auto sums = co_await ring::offload(with_.threads, with_.executor, [this] { return checksums_of(with_.space.blocks()); });
+  const auto sums =
+      co_await ring::offload(with_.threads, with_.executor, [this] { return checksums_of(with_.space.blocks()); });
   if (auto sent = co_await on_channel(with_.to.send(frame_type::checksums, encode_checksums(sums))); !sent) co_return sent;
   auto verdict = co_await on_channel(with_.to.expect(frame_type::verdict));
   if (!verdict) co_return verdict.error();
   const auto said = decode_object(verdict->body);
   const auto differing = said ? text_in(*said, "differing") : said.error();
   if (!differing) co_return differing.error();
-  if (!differing->empty()) co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + *differing);
+  if (!differing->empty())
+    co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + *differing);
   summary_.compared = true;
   co_return result<void>{};
 }

@@ -4,7 +4,8 @@
 //
 // Invariants
 //  1. Until `go` is being sent, any failure ends with the guest running here, tracking off and every mapping as it was.
-//  2. From `go` on the guest never runs here again: if the connection breaks before `running` came, the outcome is errc::undecided and
+//  2. From `go` on the guest never runs here again: if the connection breaks before `running` came, the outcome is
+//  errc::undecided and
 //     the guest stays paused, for only a person or a fencing device can know whether the destination runs it.
 //
 // Threading: run() and the progress call on `executor`; the channel on its own loop. All parts outlive the task.
@@ -40,8 +41,8 @@ class source {
 
   ring::task<result<migration_summary>> run();
 
-  /// Gives up, until `go` is being sent: the connection is closed, however long the peer may stand still, and run() fails with operation_aborted.
-  /// From `go` on there is nothing to give up, and this does nothing. On `executor`.
+  /// Gives up, until `go` is being sent: the connection is closed, however long the peer may stand still, and run() fails
+  /// with operation_aborted. From `go` on there is nothing to give up, and this does nothing. On `executor`.
   void cancel() noexcept;
 
  private:

@@ -19,7 +19,8 @@ namespace json = boost::json;
 
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "the wire is little-endian, and this code writes numbers as they are");
+static_assert(std::endian::native == std::endian::little,
+              "the wire is little-endian, and this code writes numbers as they are");
 
 constexpr std::uint32_t wire_magic = 0x4b524d54;  // "TMRK"
 constexpr std::uint16_t wire_version = 1;
@@ -70,9 +71,11 @@ result<void> check_head(const frame_head& head, std::uint64_t sequence_expected)
     return protocol_error("the peer speaks version " + std::to_string(head.version) + " of the protocol, this is version " +
                           std::to_string(wire_version));
   if (checksum_of(head) != head.checksum) return protocol_error("the checksum of a frame's head is wrong");
-  if (name_of(head.type) == "?") return protocol_error("a frame of unknown type " + std::to_string(static_cast<unsigned>(head.type)));
+  if (name_of(head.type) == "?")
+    return protocol_error("a frame of unknown type " + std::to_string(static_cast<unsigned>(head.type)));
   if (head.sequence != sequence_expected)
-    return protocol_error("frame " + std::to_string(head.sequence) + " came where " + std::to_string(sequence_expected) + " was due");
+    return protocol_error("frame " + std::to_string(head.sequence) + " came where " + std::to_string(sequence_expected) +
+                          " was due");
   if (head.body_bytes > body_bytes_max) return protocol_error("a frame's body is over its bound");
   const auto payload_allowed = head.type == frame_type::pages ? payload_bytes_max : 0;
   if (head.payload_bytes > payload_allowed) return protocol_error("a frame's payload is over its bound");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the two sides of a migration say to each other, version 1. A frame is a head of 48 bytes, a body (what is said), and for `pages` the
-// payload: the pages themselves, in the order of the body's runs. Numbers are little-endian.
+// What the two sides of a migration say to each other, version 1. A frame is a head of 48 bytes, a body (what is said), and
+// for `pages` the payload: the pages themselves, in the order of the body's runs. Numbers are little-endian.
 //
 //   source                                destination
 //   hello {page_bytes, blocks}  ───────►  makes room, or refusal {reason}
@@ -14,8 +14,8 @@
 //   checksums {blocks}          ───────►
 //              ◄───────  verdict {identical, ...}
 //
-// Every head carries a sequence number, a checksum of its own and one of the body (XXH3, 64 bits); bodies and payloads have bounds. Pages change while
-// they are sent, so what they became is compared at the end, by the checksum of each block.
+// Every head carries a sequence number, a checksum of its own and one of the body (XXH3, 64 bits); bodies and payloads have
+// bounds. Pages change while they are sent, so what they became is compared at the end, by the checksum of each block.
 //
 // Pure: bytes in, values out. A frame that breaks a rule is errc::protocol with the reason.
 
@@ -41,7 +41,7 @@ struct frame_head {
   std::uint32_t magic = 0;
   std::uint16_t version = 0;
   frame_type type{};
-  std::uint64_t sequence = 0;       ///< from 0, one more for each frame of a direction
+  std::uint64_t sequence = 0;  ///< from 0, one more for each frame of a direction
   std::uint64_t body_bytes = 0;
   std::uint64_t payload_bytes = 0;  ///< of `pages` only
   std::uint64_t body_checksum = 0;  ///< XXH3 of the body

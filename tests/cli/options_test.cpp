@@ -59,12 +59,12 @@ BOOST_AUTO_TEST_CASE(demo_has_the_defaults) {
 }
 
 BOOST_AUTO_TEST_CASE(every_option_arrives) {
-  const auto request = demo({"demo",      "--memory",      "4GiB",      "--blocks",         "8",           "--cpu-rate",
-                             "1M",        "--device-rate", "2M",        "--region-changes", "7",           "--kernel",
-                             "linux",     "--seed",        "42",        "--downtime-ms",    "50",          "--bandwidth",
-                             "unlimited", "--rounds-max",  "3",         "--batch-pages",    "64",          "--json",
-                             "--role",    "destination",   "--address", "[::1]:7000",       "--group",     "5",
-                             "--device",  "tidemark-test.1",           "--inject",  "flip-byte",        "--log-level", "debug"});
+  const auto request = demo({"demo",      "--memory",        "4GiB",      "--blocks",         "8",           "--cpu-rate",
+                             "1M",        "--device-rate",   "2M",        "--region-changes", "7",           "--kernel",
+                             "linux",     "--seed",          "42",        "--downtime-ms",    "50",          "--bandwidth",
+                             "unlimited", "--rounds-max",    "3",         "--batch-pages",    "64",          "--json",
+                             "--role",    "destination",     "--address", "[::1]:7000",       "--group",     "5",
+                             "--device",  "tidemark-test.1", "--inject",  "flip-byte",        "--log-level", "debug"});
   BOOST_TEST(request.config.memory_bytes == 4ull << 30);
   BOOST_TEST(request.config.blocks == 8u);
   BOOST_TEST(request.config.cpu_rate_bytes == 1ull << 20);
@@ -153,8 +153,9 @@ BOOST_AUTO_TEST_CASE(bad_values_are_refused) {
 
 BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {
   for (const auto* device : {"0000:03:00.0", "", "tidemark-tests.0"})
-    BOOST_TEST(refused({"demo", "--kernel", "linux", "--device", device}).find(" is no test device; allowed: tidemark-test.0") !=
-               std::string::npos);
+    BOOST_TEST(
+        refused({"demo", "--kernel", "linux", "--device", device}).find(" is no test device; allowed: tidemark-test.0") !=
+        std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(options_that_do_not_fit_together_are_refused) {

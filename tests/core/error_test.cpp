@@ -22,9 +22,8 @@ BOOST_AUTO_TEST_CASE(an_error_without_range_and_cause_says_only_what_it_knows) {
 
 BOOST_AUTO_TEST_CASE(value_throws_for_those_who_want_exceptions) {
   const result<int> failed = make_error(operation::open_group, errc::group_not_viable, {}, "bind it");
-  BOOST_CHECK_EXCEPTION(failed.value(), boost::system::system_error, [](const auto& thrown) {
-    return thrown.code() == make_error_code(errc::group_not_viable);
-  });
+  BOOST_CHECK_EXCEPTION(failed.value(), boost::system::system_error,
+                        [](const auto& thrown) { return thrown.code() == make_error_code(errc::group_not_viable); });
 }
 
 }  // namespace tidemark

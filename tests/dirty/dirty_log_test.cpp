@@ -30,14 +30,16 @@ BOOST_AUTO_TEST_CASE(a_harvest_adds_to_what_is_there_and_forgets) {
   log.record(1, 60, 10);
   std::vector<std::uint64_t> bits{1, 0, 0, 0};
   log.harvest(1, bits);
-  BOOST_TEST(bits == (std::vector<std::uint64_t>{1 | ~std::uint64_t{0} << 60, 0x3f, 0, 0}), boost::test_tools::per_element());
+  BOOST_TEST(bits == (std::vector<std::uint64_t>{1 | ~std::uint64_t{0} << 60, 0x3f, 0, 0}),
+             boost::test_tools::per_element());
   std::fill(bits.begin(), bits.end(), 0);
   log.harvest(1, bits);
   log.harvest(0, bits);
   BOOST_TEST(std::count(bits.begin(), bits.end(), 0u) == 4);
 }
 
-// Every page is recorded once, by one of two threads, while another harvests just where the first of them is: what comes must be all of them.
+// Every page is recorded once, by one of two threads, while another harvests just where the first of them is: what comes
+// must be all of them.
 BOOST_AUTO_TEST_CASE(no_recorded_page_is_lost_under_threads) {
   constexpr std::size_t blocks = 4000;
   dirty_log log(std::vector<ram_block>(blocks, block_of_pages()));

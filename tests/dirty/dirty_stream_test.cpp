@@ -26,10 +26,15 @@ constexpr std::uint64_t other_iova = 0x900000;
 /// A stream over a small host, with its operations as calls.
 class pulled {
  public:
-  pulled(small_host& host, std::uint64_t batch_pages_max) : host_(host), stream_(std::in_place, host.space(), sources(host), batch_pages_max) {}
+  pulled(small_host& host, std::uint64_t batch_pages_max)
+      : host_(host), stream_(std::in_place, host.space(), sources(host), batch_pages_max) {}
 
-  void start() { BOOST_REQUIRE(host_.wait([&](auto token) { return stream_->async_start(token); }).has_value()); }
-  void stop() { BOOST_REQUIRE(host_.wait([&](auto token) { return stream_->async_stop(token); }).has_value()); }
+  void start() {
+    BOOST_REQUIRE(host_.wait([&](auto token) { return stream_->async_start(token); }).has_value());
+  }
+  void stop() {
+    BOOST_REQUIRE(host_.wait([&](auto token) { return stream_->async_stop(token); }).has_value());
+  }
   dirty_round begin_round() {
     auto round = host_.wait([&](auto token) { return stream_->async_begin_round(token); });
     BOOST_REQUIRE(round.has_value());
@@ -205,7 +210,8 @@ BOOST_AUTO_TEST_CASE(a_batch_that_was_moved_from_gives_nothing_back) {
   BOOST_TEST(stream.dirty_pages() == 0u);
 }
 
-// Consumers that pull, keep, acknowledge and drop at random, in any order; pages are dirtied meanwhile, and a region comes and goes.
+// Consumers that pull, keep, acknowledge and drop at random, in any order; pages are dirtied meanwhile, and a region comes
+// and goes.
 BOOST_AUTO_TEST_CASE(no_page_comes_twice_in_a_round_and_none_is_lost) {
   small_host host({150, 30});
   host.add(iova, 100, 0, 50);

@@ -50,12 +50,18 @@ class both {
 
   void step() {
     switch (random_() % 8) {
-      case 0: return mark();
-      case 1: return forget();
-      case 2: return merge();
-      case 3: return merge();
-      case 4: return begin_again();
-      default: return take();
+      case 0:
+        return mark();
+      case 1:
+        return forget();
+      case 2:
+        return merge();
+      case 3:
+        return merge();
+      case 4:
+        return begin_again();
+      default:
+        return take();
     }
   }
 

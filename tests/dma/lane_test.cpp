@@ -45,7 +45,6 @@ class counting_executor {
     return {inner_.require(how), *count_};
   }
   friend bool operator==(const counting_executor& a, const counting_executor& b) noexcept { return a.inner_ == b.inner_; }
-  friend bool operator!=(const counting_executor& a, const counting_executor& b) noexcept { return !(a == b); }
 
  private:
   ring::executor inner_;

@@ -17,7 +17,8 @@ namespace {
 
 /// Blocks of untouched memory: address space, and no page of it in use.
 struct untouched {
-  explicit untouched(std::uint64_t pages) : memory(pages * page_bytes), blocks{{"ram", memory.bytes().data(), memory.bytes().size()}} {}
+  explicit untouched(std::uint64_t pages)
+      : memory(pages * page_bytes), blocks{{"ram", memory.bytes().data(), memory.bytes().size()}} {}
   simulation::memory memory;
   std::vector<ram_block> blocks;
 };

@@ -43,9 +43,12 @@ class silent_stream final : public ring::byte_stream {
 result<migration_summary> cancelled_before_silence(two_sides& sides, std::uint64_t takes_bytes) {
   auto& loop = sides.host.loop();
   channel out(loop, std::make_unique<silent_stream>(loop, takes_bytes), 0);
-  source sender({sides.host.executor(), out, sides.host.space(), *sides.stream, sides.vm, sides.host.threads()}, sides.options, {});
+  source sender({sides.host.executor(), out, sides.host.space(), *sides.stream, sides.vm, sides.host.threads()},
+                sides.options, {});
   std::optional<result<migration_summary>> ended;
-  ring::start([](source& side, std::optional<result<migration_summary>>& into) -> ring::task<> { into.emplace(co_await side.run()); }(sender, ended));
+  ring::start([](source& side, std::optional<result<migration_summary>>& into) -> ring::task<> {
+    into.emplace(co_await side.run());
+  }(sender, ended));
   loop.run_for(1s);
   BOOST_TEST(!ended.has_value());
   sender.cancel();
@@ -72,7 +75,8 @@ BOOST_AUTO_TEST_CASE(a_migration_moves_the_guest_and_its_memory) {
 namespace {
 
 /// A guest that in each round dirties `pages_of(round)` pages, over a network of 4 MB/s: a page takes about a millisecond.
-result<migration_summary> summary_of(std::chrono::milliseconds downtime, std::uint32_t rounds_max, std::function<std::uint64_t(std::uint32_t)> pages_of) {
+result<migration_summary> summary_of(std::chrono::milliseconds downtime, std::uint32_t rounds_max,
+                                     std::function<std::uint64_t(std::uint32_t)> pages_of) {
   two_sides sides({100});
   sides.vm.on_pause = {};
   sides.options.bandwidth_bytes_per_s = 4'000'000;
@@ -81,7 +85,8 @@ result<migration_summary> summary_of(std::chrono::milliseconds downtime, std::ui
   std::uint32_t round = 0;
   sides.on_progress = [&](const migration_progress& now) {
     if (std::exchange(round, now.round) == now.round) return;
-    for (std::uint64_t page = 0; page < pages_of(round); ++page) sides.host.write_by_cpu(0, page, static_cast<unsigned char>(round));
+    for (std::uint64_t page = 0; page < pages_of(round); ++page)
+      sides.host.write_by_cpu(0, page, static_cast<unsigned char>(round));
   };
   const auto ended = sides.migrate();
   sides.check(ended);
@@ -152,9 +157,10 @@ BOOST_AUTO_TEST_CASE(a_destination_without_room_says_so_and_the_source_runs_on) 
 
 BOOST_AUTO_TEST_CASE(room_that_is_not_what_the_source_has_is_refused_before_any_page) {
   using spoil = void (*)(std::vector<ram_block>&);
-  for (const spoil change : {spoil([](auto& blocks) { blocks[0].size -= page_bytes; }), spoil([](auto& blocks) { blocks[0].size += page_bytes; }),
-                             spoil([](auto& blocks) { blocks.pop_back(); }), spoil([](auto& blocks) { blocks.push_back(blocks[0]); }),
-                             spoil([](auto& blocks) { blocks.clear(); })}) {
+  for (const spoil change :
+       {spoil([](auto& blocks) { blocks[0].size -= page_bytes; }), spoil([](auto& blocks) { blocks[0].size += page_bytes; }),
+        spoil([](auto& blocks) { blocks.pop_back(); }), spoil([](auto& blocks) { blocks.push_back(blocks[0]); }),
+        spoil([](auto& blocks) { blocks.clear(); })}) {
     two_sides sides;
     sides.make_room = [&](const auto& wanted) {
       auto made = sides.place.make(wanted);
@@ -170,7 +176,8 @@ BOOST_AUTO_TEST_CASE(room_that_is_not_what_the_source_has_is_refused_before_any_
   }
 }
 
-// The destination meets the frame that it refuses while the source is still sending: the source sees its connection break, and says why.
+// The destination meets the frame that it refuses while the source is still sending: the source sees its connection break,
+// and says why.
 BOOST_AUTO_TEST_CASE(the_reason_of_a_refusal_in_the_middle_of_pre_copy_reaches_the_source) {
   two_sides sides({200, 3});
   {
@@ -214,7 +221,9 @@ BOOST_AUTO_TEST_CASE(a_guest_that_cannot_be_resumed_at_the_source_is_not_said_to
 
 BOOST_AUTO_TEST_CASE(a_guest_that_cannot_be_resumed_at_the_destination_leaves_the_source_undecided_and_told_why) {
   two_sides sides;
-  sides.there.on_resume = []() -> result<void> { return make_error(operation::migrate, errc::closed, {}, "no such machine type"); };
+  sides.there.on_resume = []() -> result<void> {
+    return make_error(operation::migrate, errc::closed, {}, "no such machine type");
+  };
   const auto ended = sides.migrate();
   sides.check(ended);
   BOOST_REQUIRE(ended.source->has_error());
@@ -223,20 +232,33 @@ BOOST_AUTO_TEST_CASE(a_guest_that_cannot_be_resumed_at_the_destination_leaves_th
   BOOST_TEST(says(ended.destination->error(), "the guest does not run here"));
 }
 
+namespace {
+
+/// One page, sent in the first round and again in the stop-and-copy.
+struct two_sides_of_a_page : two_sides {
+  two_sides_of_a_page() : two_sides({1}) {
+    vm.on_pause = [this]() -> result<void> {
+      host.write_by_device(iova);
+      return {};
+    };
+  }
+};
+
+}  // namespace
+
 // covers R35
 BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_invariants_hold) {
-  two_sides whole;
+  two_sides_of_a_page whole;
   BOOST_REQUIRE(whole.migrate().source->has_value());
   const auto forth = whole.at_source.written_bytes;
   const auto back = whole.at_source.read_bytes;
+  BOOST_TEST(forth > 2 * page_bytes);
   unsigned ran_on = 0, undecided = 0, moved = 0;
   const auto run = [&](std::uint64_t cut_forth, std::uint64_t cut_back) {
     BOOST_TEST_CONTEXT("cut after " << cut_forth << " bytes forth, " << cut_back << " back") {
-      two_sides sides;
-      const auto regions = sides.host.space().regions().size();
+      two_sides_of_a_page sides;
       const auto ended = sides.migrate(cut_forth, cut_back);
       sides.check(ended);
-      BOOST_TEST(sides.host.space().regions().size() == regions);
       if (sides.there.running()) BOOST_TEST(sides.same_memory());
       ran_on += sides.vm.running();
       moved += sides.there.running();
@@ -245,7 +267,7 @@ BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_invariants_hold) {
   };
   for (std::uint64_t cut = 0; cut <= forth; ++cut) run(cut, connection::never);
   for (std::uint64_t cut = 0; cut <= back; ++cut) run(connection::never, cut);
-  // Only the 48 bytes of `go` leave it open whether the destination runs, and there it does not.
+  // Only the bytes of `go` leave it open whether the destination runs, and there it does not.
   BOOST_TEST(undecided == sizeof(frame_head));
   BOOST_TEST(moved > 0u);
   BOOST_TEST(ran_on + undecided + moved == forth + back + 2);

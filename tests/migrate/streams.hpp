@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Byte streams for tests: one that counts, records and spoils what passes, one that takes everything, one that plays a recording.
+// Byte streams for tests: one that counts, records and spoils what passes, one that takes everything, one that plays a
+// recording.
 //
 // Threading: one thread.
 
@@ -29,8 +30,8 @@ inline std::uint64_t size_of(std::span<const iovec> parts) noexcept {
 struct tap {
   std::uint64_t written_bytes = 0;
   std::uint64_t read_bytes = 0;
-  bytes read;                              ///< all that was read
-  std::vector<std::uint64_t> flip_read;    ///< positions
+  bytes read;                            ///< all that was read
+  std::vector<std::uint64_t> flip_read;  ///< positions
 };
 
 class tapped_stream final : public ring::byte_stream {

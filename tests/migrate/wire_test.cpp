@@ -45,7 +45,8 @@ struct raw_run {
   std::uint64_t block, first_page, pages;
 };
 
-result<std::vector<page_run>> decode(const std::vector<raw_run>& runs, std::uint64_t payload_pages, const std::vector<std::uint64_t>& blocks) {
+result<std::vector<page_run>> decode(const std::vector<raw_run>& runs, std::uint64_t payload_pages,
+                                     const std::vector<std::uint64_t>& blocks) {
   frame received;
   received.body.assign(reinterpret_cast<const char*>(runs.data()), runs.size() * sizeof(raw_run));
   received.head = make_head(frame_type::pages, 0, received.body, payload_pages * page_bytes);
@@ -75,8 +76,10 @@ BOOST_AUTO_TEST_CASE(a_head_that_breaks_a_rule_is_refused_with_the_rule) {
   BOOST_TEST(refused(check_changed([](auto& head) { head.sequence = 8; }), "frame 8 came where 7 was due"));
   BOOST_TEST(refused(check_changed([](auto& head) { head.body_bytes = body_bytes_max + 1; }), "body is over its bound"));
   BOOST_TEST(refused(check_changed([](auto& head) { head.body_bytes = huge; }), "body is over its bound"));
-  BOOST_TEST(refused(check_changed([](auto& head) { head.payload_bytes = payload_bytes_max + 1; }), "payload is over its bound"));
-  BOOST_TEST(refused(check_changed([](auto& head) { head.type = frame_type::final; }), "payload is over its bound"));  // only pages have one
+  BOOST_TEST(
+      refused(check_changed([](auto& head) { head.payload_bytes = payload_bytes_max + 1; }), "payload is over its bound"));
+  BOOST_TEST(refused(check_changed([](auto& head) { head.type = frame_type::final; }),
+                     "payload is over its bound"));  // only pages have one
   BOOST_TEST(check_changed([](auto& head) { head.body_bytes = body_bytes_max; }).has_value());
   BOOST_TEST(check_changed([](auto& head) { head.payload_bytes = payload_bytes_max; }).has_value());
 }
@@ -110,9 +113,9 @@ BOOST_AUTO_TEST_CASE(runs_that_leave_their_block_are_refused) {
   BOOST_TEST(refused(decode({{0, 11, 1}}, 1, {10}), "outside RAM block ram0"));
   BOOST_TEST(refused(decode({{0, 3, 0}}, 0, {10}), "outside RAM block ram0"));
   BOOST_TEST(refused(decode({{0, huge, 1}}, 1, {10}), "outside RAM block ram0"));
-  BOOST_TEST(refused(decode({{0, 1, huge}}, 0, {10}), "outside RAM block ram0"));       // first + pages is 0
-  BOOST_TEST(refused(decode({{0, huge, 2}}, 2, {10}), "outside RAM block ram0"));       // first + pages is 1
-  BOOST_TEST(refused(decode({{0, 1, huge >> 11}}, 1, {10}), "outside RAM block ram0")); // bytes overflow
+  BOOST_TEST(refused(decode({{0, 1, huge}}, 0, {10}), "outside RAM block ram0"));        // first + pages is 0
+  BOOST_TEST(refused(decode({{0, huge, 2}}, 2, {10}), "outside RAM block ram0"));        // first + pages is 1
+  BOOST_TEST(refused(decode({{0, 1, huge >> 11}}, 1, {10}), "outside RAM block ram0"));  // bytes overflow
   BOOST_TEST(refused(decode({{1, 0, 1}}, 1, {10}), "unknown RAM block"));
   BOOST_TEST(refused(decode({{std::uint64_t{1} << 32, 0, 1}}, 1, {10}), "unknown RAM block"));
   BOOST_TEST(refused(decode({{0, 0, 1}}, 1, {}), "unknown RAM block"));
@@ -161,7 +164,8 @@ BOOST_AUTO_TEST_CASE(a_hello_that_breaks_a_rule_is_refused) {
   BOOST_TEST(refused(decode_hello(hello(R"({"name":"a","size":1e30})")), "lacks the number 'size'"));
   BOOST_TEST(refused(decode_hello(hello(R"({"name":"a","size":0})")), "not whole pages"));
   BOOST_TEST(refused(decode_hello(hello(R"({"name":"a","size":4097})")), "not whole pages"));
-  BOOST_TEST(refused(decode_hello(hello(R"({"name":"a","size":4096},{"name":"b","size":4096},{"name":"a","size":8192})")), "two RAM blocks"));
+  BOOST_TEST(refused(decode_hello(hello(R"({"name":"a","size":4096},{"name":"b","size":4096},{"name":"a","size":8192})")),
+                     "two RAM blocks"));
 }
 
 BOOST_AUTO_TEST_CASE(a_hello_has_a_bounded_number_of_blocks) {

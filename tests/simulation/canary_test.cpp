@@ -48,7 +48,9 @@ replacements kernel_that(Call call) {
 
 void forget(const vfio_bitmap& told) { std::memset(told.data, 0, told.size); }
 
-std::uint32_t dirty_pages_flags(std::uintptr_t argument) { return reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags; }
+std::uint32_t dirty_pages_flags(std::uintptr_t argument) {
+  return reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags;
+}
 
 /// Flips a bit in the first byte of each long read.
 class flipping_stream final : public ring::byte_stream {
@@ -85,9 +87,14 @@ class losing_source final : public cpu_dirty_source {
 /// Answers for the true one, and does only what it is told to.
 class lazy_guest final : public guest {
  public:
-  lazy_guest(guest& below, any_io_executor executor, bool pauses) : below_(below), executor_(std::move(executor)), pauses_(pauses) {}
-  void start_pause(completion<void> done) override { pauses_ ? below_.start_pause(std::move(done)) : answer(std::move(done)); }
-  void start_resume(completion<void> done) override { pauses_ ? answer(std::move(done)) : below_.start_resume(std::move(done)); }
+  lazy_guest(guest& below, any_io_executor executor, bool pauses)
+      : below_(below), executor_(std::move(executor)), pauses_(pauses) {}
+  void start_pause(completion<void> done) override {
+    pauses_ ? below_.start_pause(std::move(done)) : answer(std::move(done));
+  }
+  void start_resume(completion<void> done) override {
+    pauses_ ? answer(std::move(done)) : below_.start_resume(std::move(done));
+  }
 
  private:
   void answer(completion<void> done) {
@@ -101,7 +108,9 @@ class lazy_guest final : public guest {
 
 replacements guest_that(bool pauses) {
   replacements with;
-  with.source_guest = [pauses](guest& below, any_io_executor at) { return std::make_unique<lazy_guest>(below, std::move(at), pauses); };
+  with.source_guest = [pauses](guest& below, any_io_executor at) {
+    return std::make_unique<lazy_guest>(below, std::move(at), pauses);
+  };
   return with;
 }
 
@@ -134,7 +143,8 @@ BOOST_AUTO_TEST_CASE(a_kernel_in_which_everything_is_always_dirty_is_noticed) {
   const auto with = kernel_that([](unsigned long request, std::uintptr_t argument, auto pass) {
     const int answer = pass();
     if (request == VFIO_IOMMU_DIRTY_PAGES && (dirty_pages_flags(argument) & VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP)) {
-      const auto& told = reinterpret_cast<vfio_iommu_type1_dirty_bitmap_get*>(argument + sizeof(vfio_iommu_type1_dirty_bitmap))->bitmap;
+      const auto& told =
+          reinterpret_cast<vfio_iommu_type1_dirty_bitmap_get*>(argument + sizeof(vfio_iommu_type1_dirty_bitmap))->bitmap;
       std::memset(told.data, 0xff, told.size);
     }
     return answer;
@@ -151,7 +161,8 @@ BOOST_AUTO_TEST_CASE(tracking_that_does_not_stop_is_noticed) {
 }
 
 BOOST_AUTO_TEST_CASE(an_unmap_that_does_nothing_is_noticed) {
-  const auto with = kernel_that([](unsigned long request, std::uintptr_t, auto pass) { return request == VFIO_IOMMU_UNMAP_DMA ? 0 : pass(); });
+  const auto with = kernel_that(
+      [](unsigned long request, std::uintptr_t, auto pass) { return request == VFIO_IOMMU_UNMAP_DMA ? 0 : pass(); });
   BOOST_TEST(noticed(with, "the kernel's mappings are not the address space's regions"));
 }
 

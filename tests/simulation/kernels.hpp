@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kernels on top of another: one that passes everything on, to change a call of; and one that keeps books of what went through it.
+// Kernels on top of another: one that passes everything on, to change a call of; and one that keeps books of what went
+// through it.
 //
 // Threading: one thread.
 
@@ -24,7 +25,9 @@ class passing_kernel : public kernel::files {
   using files::ioctl;
   int open(const char* path, int flags) noexcept override { return below_.open(path, flags); }
   int close(int fd) noexcept override { return below_.close(fd); }
-  int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override { return below_.ioctl(fd, request, argument); }
+  int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
+    return below_.ioctl(fd, request, argument);
+  }
   ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return below_.read(fd, buffer, bytes); }
   ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return below_.write(fd, buffer, bytes); }
   ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
@@ -41,7 +44,8 @@ class passing_kernel : public kernel::files {
   kernel::files& below_;
 };
 
-/// Knows which containers track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in the kernel's place, with a negative errno.
+/// Knows which containers track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in the kernel's
+/// place, with a negative errno.
 class watched_kernel final : public passing_kernel {
  public:
   watched_kernel(kernel::files& below, chance& luck) : passing_kernel(below), luck_(luck) {}
@@ -60,7 +64,8 @@ class watched_kernel final : public passing_kernel {
     const int answer = failed ? *failed : passing_kernel::ioctl(fd, request, argument);
     luck_.note(request);
     luck_.note(static_cast<std::uint64_t>(answer));
-    if (request == VFIO_IOMMU_DIRTY_PAGES && answer == 0) note_tracking(fd, reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags);
+    if (request == VFIO_IOMMU_DIRTY_PAGES && answer == 0)
+      note_tracking(fd, reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags);
     return answer;
   }
 

@@ -18,7 +18,8 @@ using ring::resume_on;
 using ring::task;
 
 memory::memory(std::uint64_t bytes)
-    : bytes_(static_cast<std::byte*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)), bytes) {}
+    : bytes_(static_cast<std::byte*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)),
+             bytes) {}
 
 memory::~memory() {
   if (!bytes_.empty()) munmap(bytes_.data(), bytes_.size());
@@ -53,8 +54,14 @@ task<void> machine::power_on() {
     BOOST_REQUIRE((co_await space_.async_attach(made, resume_on{executor_})).has_value());
   }
   running_ = on_ = true;
-  ring::start(act(30us * pace_, [this]() -> task<void> { cpu_step(); co_return; }));
-  ring::start(act(40us * pace_, [this]() -> task<void> { device_step(); co_return; }));
+  ring::start(act(30us * pace_, [this]() -> task<void> {
+    cpu_step();
+    co_return;
+  }));
+  ring::start(act(40us * pace_, [this]() -> task<void> {
+    device_step();
+    co_return;
+  }));
   ring::start(act(400us, [this] { return region_step(); }));
 }
 
@@ -91,15 +98,16 @@ void machine::cpu_step() {
 void machine::device_step() {
   if (!running_) return;
   const auto which = luck_.below(devices_.size());
-  const tidemark_test_doorbell bell{luck_.below(slots) * slot_bytes + luck_.below(64 * page_bytes), 8 * (1 + luck_.below(1200)),
-                                    luck_.below(~0ULL)};
+  const tidemark_test_doorbell bell{luck_.below(slots) * slot_bytes + luck_.below(64 * page_bytes),
+                                    8 * (1 + luck_.below(1200)), luck_.below(~0ULL)};
   expect_doorbell(which, bell);
   const auto rung = kernel_.calls.write(devices_[which].file(), &bell, sizeof bell);
   BOOST_REQUIRE(rung == sizeof bell || rung == -EINVAL || rung == -EPERM);
   ++device_writes_;
 }
 
-/// What the doorbell will write, found through the kernel's mappings: forward page by page, up to the first it must not write.
+/// What the doorbell will write, found through the kernel's mappings: forward page by page, up to the first it must not
+/// write.
 void machine::expect_doorbell(std::size_t container, const tidemark_test_doorbell& bell) {
   const auto mappings = kernel_.facts.mappings();
   for (std::uint64_t done = 0; done < bell.length;) {
@@ -130,8 +138,10 @@ task<void> machine::region_step() {
   const auto block = static_cast<block_index>(luck_.below(memory_.size()));
   const auto block_pages = space_.blocks()[block].pages();
   const auto offset = luck_.below(block_pages);
-  const region added{
-      {slot * slot_bytes, (1 + luck_.below(block_pages - offset)) * page_bytes}, block, offset * page_bytes, !luck_.one_in(8)};
+  const region added{{slot * slot_bytes, (1 + luck_.below(block_pages - offset)) * page_bytes},
+                     block,
+                     offset * page_bytes,
+                     !luck_.one_in(8)};
   const auto before = space_.regions();
   for (const auto& there : before)
     if (there.at.iova == added.at.iova) {
@@ -179,7 +189,8 @@ bool machine::mappings_agree() const {
       expected.insert({in, shown.at.iova, shown.at.size,
                        reinterpret_cast<std::uintptr_t>(space_.blocks()[shown.block].host + shown.offset), shown.writable});
   std::set<std::array<std::uint64_t, 5>> held;
-  for (const auto& mapped : kernel_.facts.mappings()) held.insert({mapped.container, mapped.iova, mapped.size, mapped.vaddr, mapped.writable});
+  for (const auto& mapped : kernel_.facts.mappings())
+    held.insert({mapped.container, mapped.iova, mapped.size, mapped.vaddr, mapped.writable});
   return held == expected;
 }
 

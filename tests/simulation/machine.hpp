@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small virtual machine on the model kernel: RAM blocks, a VFIO device and a CPU that dirty them, regions that come and go. Each of
-// them is a coroutine that takes a step after a random virtual time. The machine keeps books of its own, by other means than the engine's:
-// what its memory must hold, which regions must be there, how many pages were written.
+// A small virtual machine on the model kernel: RAM blocks, a VFIO device and a CPU that dirty them, regions that come and
+// go. Each of them is a coroutine that takes a step after a random virtual time. The machine keeps books of its own, by
+// other means than the engine's: what its memory must hold, which regions must be there, how many pages were written.
 //
 // Threading: one thread.
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole migrations, single-threaded, from a seed: the container, address space, stream, source and destination that everyone uses, on the
-// model kernel, in virtual time, over a network in memory that may break anywhere.
+// Whole migrations, single-threaded, from a seed: the container, address space, stream, source and destination that everyone
+// uses, on the model kernel, in virtual time, over a network in memory that may break anywhere.
 //
 //   simulation_test -- SEEDS [FIRST]     runs other seeds than the 200 of the normal test run
 
@@ -31,7 +31,8 @@ BOOST_AUTO_TEST_CASE(whole_migrations_from_seeds) {
   for (auto seed = first; seed != first + seeds; ++seed) {
     const auto end = tell(seed);
     for (const auto& what : end.broken)
-      BOOST_ERROR("seed " << seed << ": " << what << "; reproduce: simulation_test --run_test=whole_migrations_from_seeds -- 1 " << seed);
+      BOOST_ERROR("seed " << seed << ": " << what
+                          << "; reproduce: simulation_test --run_test=whole_migrations_from_seeds -- 1 " << seed);
     ++ends[static_cast<std::size_t>(end.what)];
   }
   BOOST_TEST_MESSAGE("migrated " << ends[0] << ", failed and then migrated " << ends[1] << ", undecided " << ends[2]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A host in which nothing happens by itself: RAM blocks, containers with a test device each, an address space, a log of CPU writes; on the model
-// kernel, in virtual time. What tests of single steps stand on, where machine.hpp is for whole stories.
+// A host in which nothing happens by itself: RAM blocks, containers with a test device each, an address space, a log of CPU
+// writes; on the model kernel, in virtual time. What tests of single steps stand on, where machine.hpp is for whole stories.
 //
 // Threading: one thread.
 
@@ -29,7 +29,8 @@ namespace tidemark::simulation {
 
 class small_host {
  public:
-  explicit small_host(const std::vector<std::uint64_t>& pages_of_blocks, unsigned containers = 1) : space_(loop_.get_executor()) {
+  explicit small_host(const std::vector<std::uint64_t>& pages_of_blocks, unsigned containers = 1)
+      : space_(loop_.get_executor()) {
     for (const auto pages : pages_of_blocks) {
       const auto bytes = memory_.emplace_back(pages * page_bytes).bytes();
       BOOST_REQUIRE(space_.add_block({"ram" + std::to_string(memory_.size() - 1), bytes.data(), bytes.size()}));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One story from one seed: a machine, a migration of it over a network that may break, another attempt where the first failed, and what was
-// found wrong on the way. Parts may be replaced by broken ones, to see that the story notices.
+// One story from one seed: a machine, a migration of it over a network that may break, another attempt where the first
+// failed, and what was found wrong on the way. Parts may be replaced by broken ones, to see that the story notices.
 //
 // Threading: one thread.
 

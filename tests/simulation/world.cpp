@@ -45,7 +45,8 @@ class turn_worker final : public worker {
 /// One direction.
 class pipe {
  public:
-  pipe(ring::loop& loop, chance& luck, std::uint64_t cut_after_bytes) : loop_(loop), luck_(luck), allowed_(cut_after_bytes) {}
+  pipe(ring::loop& loop, chance& luck, std::uint64_t cut_after_bytes)
+      : loop_(loop), luck_(luck), allowed_(cut_after_bytes) {}
 
   task<result<void>> write(std::span<iovec> parts) {
     for (auto& part : parts) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Everything a migration is given through constructors, made from one seed: time that jumps, workers that take their turns on the one thread,
-// a network in memory. The same seed gives the same run.
+// Everything a migration is given through constructors, made from one seed: time that jumps, workers that take their turns
+// on the one thread, a network in memory. The same seed gives the same run.
 //
 // Threading: one thread.
 
@@ -42,7 +42,8 @@ class chance {
     return std::chrono::nanoseconds(below(static_cast<std::uint64_t>(longest.count()) + 1));
   }
 
-  /// What happened, in its order, as one number: two runs that differ anywhere differ here. Every choice is in it; others add what they see.
+  /// What happened, in its order, as one number: two runs that differ anywhere differ here. Every choice is in it; others
+  /// add what they see.
   void note(std::uint64_t happened) noexcept { trace_ = (trace_ ^ happened) * 0x100000001b3 + (trace_ >> 29); }
   std::uint64_t trace() const noexcept { return trace_; }
 
@@ -62,8 +63,8 @@ class turn_workers final : public workers {
   chance& luck_;
 };
 
-/// Two ends of a connection in memory: each direction holds a bounded number of bytes, moves them in pieces of random size after random
-/// delays, and can be cut after a given number of bytes.
+/// Two ends of a connection in memory: each direction holds a bounded number of bytes, moves them in pieces of random size
+/// after random delays, and can be cut after a given number of bytes.
 struct connection {
   static constexpr std::uint64_t never = ~std::uint64_t{0};
   std::unique_ptr<ring::byte_stream> source;
