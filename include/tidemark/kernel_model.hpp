@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An in-process kernel: VFIO with its type1 driver, behind the same seam and with the same ioctl structures as Linux.
+// An in-process kernel: VFIO with its type1, sPAPR TCE and noiommu drivers, and as much of KVM as VFIO meets, behind the
+// same seam and with the same ioctl structures as Linux.
 //
-// It answers as Linux's VFIO answers, checking in the same order; tests/conformance runs one table of expected answers
-// against it and against the real kernel. Where kernel versions differ, the version asked for decides. What it does not
-// have: sPAPR, noiommu, iommufd, mmap of device regions, and VFIO_DEVICE_FEATURE (migration and device logging: ENOTTY, as
-// of a device without them).
+// It answers as Linux answers, checking in the same order; tests/conformance runs one table of expected answers against it
+// and against the real kernel. Where kernel versions differ, the version asked for decides. What it does not have: iommufd,
+// mmap of device regions, interrupts (VFIO_DEVICE_SET_IRQS), devices that migrate with PRE_COPY.
+//
+// What there is to open: /dev/vfio/vfio, /dev/vfio/<n>, /dev/vfio/noiommu-<n>, /dev/kvm (`kvm`) and
+// /sys/kernel/iommu_groups/<n>/name, which is there for noiommu groups only. Devices have their link `iommu_group` in sysfs.
+// Devices of groups with an emulated IOMMU are test devices (src/kernel/test_device.h): they write where they are told, log
+// what they wrote, and migrate. All others are PCI functions with a configuration space and one BAR of memory.
 //
 // Memory is this process's own. A mapping in a container with an IOMMU-backed group is pinned, which here means that its
 // pages are populated and counted; a doorbell of a test device really writes the mapped memory. Neither crashes on bad
@@ -27,7 +32,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,17 +49,42 @@ struct kernel_version {
   friend auto operator<=>(const kernel_version&, const kernel_version&) = default;
 };
 
+/// A PCI function. The defaults are QEMU's edu device.
+struct model_pci {
+  std::uint64_t bar_bytes = 1024 * 1024;  ///< of BAR 0, the only one, which keeps what is written to it
+  std::uint32_t msi_vectors = 1;
+  std::uint32_t msix_vectors = 0;  ///< if any, BAR 0 has the capability VFIO_REGION_INFO_CAP_MSIX_MAPPABLE
+  bool resettable = false;         ///< VFIO_DEVICE_FLAGS_RESET; else VFIO_DEVICE_RESET is EINVAL
+};
+
 struct model_group {
   unsigned number = 0;
   bool iommu_backed = false;  ///< else an emulated IOMMU, as mediated devices have
   bool viable = true;         ///< false: some device of the group is bound to a driver that is not VFIO's
   std::vector<std::string> devices;
+  bool noiommu = false;  ///< its devices have no IOMMU at all: /dev/vfio/noiommu-<number>. Not with iommu_backed
+  bool shares_container =
+      true;                   ///< false: its IOMMU fits no other group's: together in a container is EINVAL (sPAPR: EPERM)
+  int device_open_errno = 0;  ///< what VFIO_GROUP_GET_DEVICE_FD fails with when all else is well, as EBUSY; 0 does not fail
+  std::uint32_t migration_flags = 3;  ///< of its test devices: VFIO_MIGRATION_STOP_COPY | P2P. 0: they do not migrate
+  bool logs_dma = true;               ///< its test devices log their DMA
+  std::map<std::string, model_pci> functions{};  ///< of PCI devices that differ from the default, by name
 };
 
 /// First and last byte, both usable, as VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE reports them.
 struct model_window {
   std::uint64_t first = 0;
   std::uint64_t last = 0;
+};
+
+/// The sPAPR TCE platform of a POWER machine.
+struct model_spapr {
+  /// Version 2 containers work, and SET_IOMMU of version 1 is EPERM; false: the other way round. The driver advertises both
+  /// on either platform.
+  bool dynamic_windows = true;
+  std::uint64_t default_window_bytes = 2ULL << 30;  ///< at IOVA 0, with pages of 4 KiB. Below 4 GiB
+  std::uint64_t page_sizes = 0x1011000;             ///< of further windows: one bit a size
+  std::uint32_t levels = 5;                         ///< a window's table may have
 };
 
 /// The defaults are the real-kernel test guest's: an Intel IOMMU of 39 bits, Linux 6.1.
@@ -71,6 +103,9 @@ struct model_options {
   std::uint64_t memlock_pages = unlimited;                ///< pages all containers together may pin
   std::uint64_t bitmap_bytes_max = 256ULL * 1024 * 1024;  ///< largest dirty bitmap of one query
   bool cache_coherent = false;                            ///< the IOMMU enforces coherency (VFIO_DMA_CC_IOMMU)
+  std::optional<model_spapr> spapr{};                     ///< a POWER machine: the sPAPR driver in type1's place
+  bool raw_io = true;  ///< this process has CAP_SYS_RAWIO, without which noiommu groups answer EPERM
+  bool kvm = true;     ///< there is /dev/kvm
 };
 
 /// A mapping some container holds now.
@@ -107,7 +142,8 @@ class model final : public files {
   std::size_t mapping_count() const;            ///< of all containers, without listing them
   std::size_t open_descriptors() const;
   std::size_t live_containers() const;
-  std::uint64_t pinned_pages() const;
+  std::uint64_t pinned_pages() const;        ///< all that counts as locked memory: with sPAPR windows and their tables, too
+  std::vector<unsigned> kvm_groups() const;  ///< held by KVM's VFIO devices, in the order they were added
 
  private:
   struct machine;

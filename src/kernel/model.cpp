@@ -12,12 +12,15 @@
 
 #include <tidemark/kernel_model.hpp>
 
+#include "kernel/model_kvm.hpp"
 #include "kernel/model_objects.hpp"
 
 namespace tidemark::kernel {
 namespace {
 
 constexpr std::string_view device_folder = "/dev/vfio/";
+constexpr std::string_view noiommu_prefix = "noiommu-";
+constexpr std::string_view groups_folder = "/sys/kernel/iommu_groups/";
 constexpr std::string_view link_name = "/iommu_group";
 
 /// What stands between a prefix and a suffix, or nothing.
@@ -52,34 +55,56 @@ auto answered(Body body) noexcept -> decltype(body()) {
 }  // namespace
 
 struct model::machine {
-  explicit machine(model_options given) : options(std::move(given)) {
+  explicit machine(model_options given) : options(std::move(given)), memory(locked) {
     locked.limit_pages = options.memlock_pages;
     for (const model_group& about : options.groups) {
       auto made = std::make_unique<modelled::group>();
       made->about = about;
-      for (const std::string& name : about.devices) made->devices.push_back({.name = name});
+      for (const std::string& name : about.devices) {
+        const auto known = about.functions.find(name);
+        made->devices.push_back(
+            {.name = name,
+             .function = modelled::pci_function(known == about.functions.end() ? model_pci{} : known->second)});
+      }
       groups.push_back(std::move(made));
     }
   }
 
   int open_container() {
-    auto made = std::make_shared<modelled::container>(containers_opened++, options, locked);
+    auto made = std::make_shared<modelled::container>(containers_opened++, options, locked, memory);
     containers.erase(std::remove_if(containers.begin(), containers.end(), [](const auto& c) { return c.expired(); }),
                      containers.end());
     containers.push_back(made);
     return descriptors.install(std::move(made));
   }
 
-  int open_group(std::string_view name) {
+  modelled::group* find_group(std::string_view number_text) const noexcept {
     unsigned number = 0;
-    const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (failure != std::errc{} || end != name.data() + name.size()) return -ENOENT;
-    for (const auto& group : groups) {
-      if (group->about.number != number) continue;
-      if (group->open) return -EBUSY;
-      return descriptors.install(std::make_shared<modelled::group_file>(*group, descriptors));
-    }
-    return -ENOENT;
+    const char* const stop = number_text.data() + number_text.size();
+    const auto [end, failure] = std::from_chars(number_text.data(), stop, number);
+    if (failure != std::errc{} || end != stop) return nullptr;
+    const auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& one) { return one->about.number == number; });
+    return at == groups.end() ? nullptr : at->get();
+  }
+
+  int open_group(std::string_view name) {
+    const bool noiommu = name.substr(0, noiommu_prefix.size()) == noiommu_prefix;
+    modelled::group* const group = find_group(noiommu ? name.substr(noiommu_prefix.size()) : name);
+    if (group == nullptr || group->about.noiommu != noiommu) return -ENOENT;
+    if (noiommu && !options.raw_io) return -EPERM;
+    if (group->open) return -EBUSY;
+    return descriptors.install(std::make_shared<modelled::group_file>(*group, descriptors, options));
+  }
+
+  int open_group_name(std::string_view number) {
+    const modelled::group* const group = find_group(number);
+    if (group == nullptr || !group->about.noiommu) return -ENOENT;
+    return descriptors.install(std::make_shared<modelled::text_file>("vfio-noiommu\n"));
+  }
+
+  int open_kvm() {
+    if (!options.kvm) return -ENOENT;
+    return descriptors.install(std::make_shared<modelled::kvm_file>(descriptors, kvm_devices, options));
   }
 
   const modelled::group* group_of(std::string_view device) const noexcept {
@@ -102,6 +127,8 @@ struct model::machine {
   std::mutex mutex;
   const model_options options;
   modelled::locked_memory locked;
+  modelled::registry memory;
+  modelled::kvm_devices kvm_devices;  // may name gone ones
   std::vector<std::unique_ptr<modelled::group>> groups;
   std::vector<std::weak_ptr<modelled::container>> containers;  // for the facts; may name gone ones
   std::size_t containers_opened = 0;
@@ -117,6 +144,9 @@ int model::open(const char* path, int) noexcept {
     const std::string_view whole = path;
     const std::string_view name = between(whole, device_folder, "");
     if (name == "vfio") return machine_->open_container();
+    if (whole == "/dev/kvm") return machine_->open_kvm();
+    if (const auto number = between(whole, groups_folder, "/name"); !number.empty())
+      return machine_->open_group_name(number);
     return name.empty() ? -ENOENT : machine_->open_group(name);
   });
 }
@@ -138,11 +168,12 @@ ssize_t model::write(int fd, const void* buffer, std::size_t bytes) noexcept {
   return answered([&] { return machine_->on_file(fd, [&](modelled::file& f) { return f.write(buffer, bytes); }); });
 }
 
-// The test device looks at no offset, and nothing else has regions.
-ssize_t model::pread(int fd, void* buffer, std::size_t bytes, std::uint64_t) noexcept { return read(fd, buffer, bytes); }
+ssize_t model::pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept {
+  return answered([&] { return machine_->on_file(fd, [&](modelled::file& f) { return f.pread(buffer, bytes, offset); }); });
+}
 
-ssize_t model::pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t) noexcept {
-  return write(fd, buffer, bytes);
+ssize_t model::pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept {
+  return answered([&] { return machine_->on_file(fd, [&](modelled::file& f) { return f.pwrite(buffer, bytes, offset); }); });
 }
 
 ssize_t model::readlink(const char* path, char* target, std::size_t bytes) noexcept {
@@ -190,6 +221,17 @@ std::size_t model::live_containers() const {
 std::uint64_t model::pinned_pages() const {
   const std::lock_guard hold(machine_->mutex);
   return machine_->locked.pages;
+}
+
+std::vector<unsigned> model::kvm_groups() const {
+  const std::lock_guard hold(machine_->mutex);
+  std::vector<unsigned> numbers;
+  for (const auto& known : machine_->kvm_devices) {
+    const auto alive = known.lock();
+    if (!alive) continue;
+    for (const auto& group : alive->groups()) numbers.push_back(group->about().about.number);
+  }
+  return numbers;
 }
 
 }  // namespace tidemark::kernel

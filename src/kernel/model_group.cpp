@@ -48,7 +48,7 @@ int group_file::set_container(std::uintptr_t argument) {
   if (!found) return -EBADF;
   if (group_.container) return -EINVAL;
   auto to = std::dynamic_pointer_cast<container>(found);
-  if (!to) return -EINVAL;
+  if (!to) return options_.version >= kernel_version{6, 2} ? -EBADFD : -EINVAL;
   if (const int failure = to->attach(group_)) return failure;
   group_.container = std::move(to);
   return 0;
@@ -56,7 +56,7 @@ int group_file::set_container(std::uintptr_t argument) {
 
 int group_file::unset_container() {
   if (!group_.container) return -EINVAL;
-  if (group_.open_devices > 0) return -EBUSY;
+  if (group_.open_devices + group_.kvm_users > 0) return -EBUSY;
   leave_container();
   return 0;
 }
@@ -77,8 +77,13 @@ int group_file::get_device(std::uintptr_t argument) {
       std::find_if(group_.devices.begin(), group_.devices.end(), [&](const device& d) { return d.name == name; });
   if (found == group_.devices.end()) return -ENODEV;
   if (!group_.container || !group_.container->has_iommu()) return -EINVAL;
+  if (group_.about.noiommu && !options_.raw_io) return -EPERM;
+  if (group_.about.device_open_errno != 0) return -group_.about.device_open_errno;
   auto self = std::static_pointer_cast<group_file>(shared_from_this());
-  return descriptors_.install(std::make_shared<device_file>(*found, std::move(self)));
+  if (group_.about.iommu_backed || group_.about.noiommu) {
+    return descriptors_.install(std::make_shared<pci_file>(*found, std::move(self)));
+  }
+  return descriptors_.install(std::make_shared<test_device_file>(*found, std::move(self), descriptors_, options_.version));
 }
 
 }  // namespace tidemark::kernel::modelled

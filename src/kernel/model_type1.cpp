@@ -60,10 +60,13 @@ int type1::check_extension(std::uintptr_t extension) const noexcept {
 
 // --- groups ---
 
-int type1::attach(bool iommu_backed) {
+int type1::attach(const model_group& who) {
   if (invalid_vaddrs_ > 0) return -EBUSY;  // there is no memory to pin now
-  if (!iommu_backed) {
+  const bool first = backed_groups_ + emulated_groups_ == 0;
+  if (!first && (!who.shares_container || unsharing_groups_ > 0)) return -EINVAL;
+  if (!who.iommu_backed) {
     ++emulated_groups_;
+    unsharing_groups_ += who.shares_container ? 0 : 1;
     return 0;
   }
   if (!backed()) {
@@ -72,10 +75,13 @@ int type1::attach(bool iommu_backed) {
     windows_ = options_.windows;
   }
   ++backed_groups_;
+  unsharing_groups_ += who.shares_container ? 0 : 1;
   return 0;
 }
 
-void type1::detach(bool iommu_backed) {
+void type1::detach(const model_group& who) {
+  const bool iommu_backed = who.iommu_backed;
+  unsharing_groups_ -= who.shares_container ? 0 : 1;
   --(iommu_backed ? backed_groups_ : emulated_groups_);
   if (backed_groups_ + emulated_groups_ == 0) {
     while (!mappings_.empty()) remove(mappings_.begin());

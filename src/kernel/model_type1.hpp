@@ -20,7 +20,7 @@
 #include <map>
 #include <vector>
 
-#include <tidemark/kernel_model.hpp>
+#include "kernel/model_iommu.hpp"
 
 struct vfio_iommu_type1_dma_map;
 struct vfio_iommu_type1_dma_unmap;
@@ -29,14 +29,6 @@ struct vfio_bitmap;
 namespace tidemark::kernel::modelled {
 
 class user_bitmap;
-
-/// What all containers of a model have pinned together, against the process's limit on locked memory.
-struct locked_memory {
-  std::uint64_t limit_pages = 0;
-  std::uint64_t pages = 0;
-
-  std::uint64_t room() const noexcept { return limit_pages - pages; }
-};
 
 /// Which pages of a mapping are dirty. Most mappings are clean or wholly dirty, and then need no words.
 ///
@@ -72,26 +64,21 @@ struct mapping {
   dirty_record dirty;
 };
 
-class type1 {
+class type1 final : public iommu {
  public:
   type1(bool v2, const model_options& options, locked_memory& locked) noexcept;
-  ~type1();
-  type1(const type1&) = delete;
-  type1& operator=(const type1&) = delete;
+  ~type1() override;
 
   /// What the driver answers with no container: before VFIO_SET_IOMMU.
   static int offers(std::uintptr_t extension, const model_options& options) noexcept;
-  int check_extension(std::uintptr_t extension) const noexcept;
+  int check_extension(std::uintptr_t extension) const noexcept override;
 
-  int attach(bool iommu_backed);
-  void detach(bool iommu_backed);
-  int ioctl(unsigned long request, std::uintptr_t argument);
-
-  /// A device's write by DMA. Goes mapping by mapping: what was written before a failure stays written, and dirty.
-  int write(std::uint64_t iova, const void* from, std::size_t bytes);
-
-  void list(std::size_t container, std::vector<model_mapping>& to) const;
-  std::size_t mapping_count() const noexcept { return mappings_.size(); }
+  int attach(const model_group& who) override;
+  void detach(const model_group& who) override;
+  int ioctl(unsigned long request, std::uintptr_t argument) override;
+  int write(std::uint64_t iova, const void* from, std::size_t bytes) override;
+  void list(std::size_t container, std::vector<model_mapping>& to) const override;
+  std::size_t mapping_count() const noexcept override { return mappings_.size(); }
 
  private:
   using table = std::multimap<std::uint64_t, mapping>;  // by IOVA; duplicates only by invariant 1
@@ -148,6 +135,7 @@ class type1 {
   std::uint32_t budget_;
   std::size_t backed_groups_ = 0;
   std::size_t emulated_groups_ = 0;
+  std::size_t unsharing_groups_ = 0;  // whose IOMMU fits no other's
   std::size_t invalid_vaddrs_ = 0;
   bool tracking_ = false;
 };

@@ -6,15 +6,46 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "kernel/test_device.h"
 
 namespace tidemark::conformance {
 namespace {
 
+/// The answers of the case that runs, and how often in a row the last one came.
+struct transcript {
+  std::string line;
+  std::string last;
+  std::size_t times = 0;
+
+  void close() {
+    if (times == 0) return;
+    if (!line.empty()) line += ' ';
+    line += last;
+    if (times > 1) line += "*" + std::to_string(times);
+    times = 0;
+  }
+  void add(const std::string& answer) {
+    if (answer != last) close();
+    last = answer;
+    ++times;
+  }
+};
+transcript observed;
+
+std::string hexadecimal(long long value) {
+  std::array<char, 24> text{};
+  std::snprintf(text.data(), text.size(), "%#llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
+
 std::string named(long long answer) {
-  if (answer >= 0 || answer < -4095) return std::to_string(answer);
+  constexpr long long decimal_max = 0xffff;
+  if (answer > decimal_max || answer < -4095) return hexadecimal(answer);
+  if (answer >= 0) return std::to_string(answer);
   const char* name = ::strerrorname_np(static_cast<int>(-answer));
   return name != nullptr ? name : std::to_string(answer);
 }
@@ -39,11 +70,18 @@ void take_windows(iommu_info& into, const std::vector<std::uint8_t>& from, std::
 
 }  // namespace
 
+std::string take_transcript() {
+  observed.close();
+  return std::exchange(observed, {}).line;
+}
+
 void expect_equal(long long actual, long long expected, const std::string& what) {
+  observed.add(named(actual));
   if (actual != expected) throw failure(what + ": expected " + named(expected) + ", got " + named(actual));
 }
 
 void expect_true(bool holds, const std::string& what) {
+  observed.add(holds ? "yes" : "no");
   if (!holds) throw failure("not so: " + what);
 }
 
@@ -67,6 +105,21 @@ const group_name& bench::emulated(std::size_t index) const {
 const group_name& bench::backed() const {
   if (!groups_.backed) throw skipped("needs an IOMMU-backed group");
   return *groups_.backed;
+}
+
+const group_name& bench::pair() const {
+  if (!groups_.pair) throw skipped("needs an IOMMU-backed group of two devices");
+  return *groups_.pair;
+}
+
+const group_name& bench::not_viable() const {
+  if (!groups_.not_viable) throw skipped("needs a group with a device of another driver");
+  return *groups_.not_viable;
+}
+
+const group_name& bench::noiommu() const {
+  if (groups_.noiommu.empty()) throw skipped("needs a kernel with noiommu support, which Debian's is built without");
+  return groups_.noiommu.front();
 }
 
 kernel::handle bench::open(const std::string& path) const {

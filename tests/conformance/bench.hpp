@@ -38,11 +38,15 @@ struct skipped : std::runtime_error {
 struct group_name {
   unsigned number = 0;
   std::string device;
+  std::string other{};  ///< another device of the group
 };
 
 struct topology {
-  std::vector<group_name> emulated;  ///< groups of test devices, each alone in its group
-  std::optional<group_name> backed;  ///< an IOMMU-backed group
+  std::vector<group_name> emulated{};      ///< groups of test devices, each alone in its group
+  std::optional<group_name> backed{};      ///< an IOMMU-backed group of one device, QEMU's edu
+  std::optional<group_name> pair{};        ///< an IOMMU-backed group of two; the other has MSI-X
+  std::optional<group_name> not_viable{};  ///< another driver has a device of it
+  std::vector<group_name> noiommu{};
 };
 
 /// Anonymous memory of this process, zeroed and page-aligned.
@@ -76,6 +80,9 @@ class bench {
 
   const group_name& emulated(std::size_t index = 0) const;
   const group_name& backed() const;
+  const group_name& pair() const;
+  const group_name& not_viable() const;
+  const group_name& noiommu() const;
 
   kernel::handle open(const std::string& path) const;
   kernel::handle open_container() const { return open("/dev/vfio/vfio"); }
@@ -87,6 +94,10 @@ class bench {
   kernel::kernel_version version_;
   topology groups_;
 };
+
+/// What a case has observed until now, and forgets: the answers it looked at, in order, in one line. Two kernels agree on a
+/// case when these are equal, whatever was expected.
+std::string take_transcript();
 
 /// Throws a failure that names the answer when it is not the expected one. Answers are results or negative errnos.
 void expect_equal(long long actual, long long expected, const std::string& what);
@@ -154,14 +165,23 @@ struct test_case {
   std::uint64_t memlock_pages = 0;  ///< the limit on locked memory under which the case runs; 0 is none
 };
 
+std::vector<test_case> container_rows();  ///< the answers of the type1 driver one by one, in the order it checks
+std::vector<test_case> unmap_rows();
 std::vector<test_case> container_cases();
 std::vector<test_case> group_cases();
+std::vector<test_case> topology_cases();
 std::vector<test_case> device_cases();
+std::vector<test_case> pci_cases();
+std::vector<test_case> migration_cases();
+std::vector<test_case> log_cases();
+std::vector<test_case> kvm_cases();
 std::vector<test_case> info_cases();
 std::vector<test_case> map_cases();
 std::vector<test_case> unmap_cases();
 std::vector<test_case> dirty_cases();
 std::vector<test_case> bitmap_cases();
+std::vector<test_case> spapr_cases();
+std::vector<test_case> noiommu_cases();
 
 /// The groups of the kernel this program runs on, found by the names of their devices.
 topology discover();

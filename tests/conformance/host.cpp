@@ -53,7 +53,11 @@ topology discover() {
     if (const auto group = find("/sys/bus/platform/devices/", name)) found.emulated.push_back(*group);
   }
   const char* edu = std::getenv("TIDEMARK_EDU");
-  found.backed = find("/sys/bus/pci/devices/", edu != nullptr ? edu : "0000:00:04.0");
+  const std::string pci = "/sys/bus/pci/devices/";
+  found.backed = find(pci, edu != nullptr ? edu : "0000:00:04.0");
+  found.pair = find(pci, "0000:00:05.0");
+  if (found.pair) found.pair->other = "0000:00:05.1";
+  found.not_viable = find(pci, "0000:00:06.0");
   return found;
 }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// conformance --kernel=model|linux [--version=6.18] [--case=TEXT]
+// conformance --kernel=model|linux [--version=6.18] [--case=TEXT] [--rows]
 //
 // Runs every case of VFIO's answers against the model or against the kernel this program runs on. On Linux it needs root
 // and the test devices (tests/vm). --version is the model's; --case picks the cases whose name contains the text.
 // One line a case; the status is 0 when none failed.
+//
+// --rows prints for programs (tools/conformance): first "version", a tab and the version, then a line a case, of three
+// fields with tabs between them: the name; ok, failed or skipped; and the answers observed, or the reason.
 
 #include <cstdio>
 #include <string>
@@ -17,6 +20,7 @@ namespace {
 
 struct settings {
   bool on_model = true;
+  bool rows = false;
   kernel::kernel_version version{6, 1};
   std::string pick;
 };
@@ -33,14 +37,31 @@ kernel::kernel_version version_for(const test_case& what, kernel::kernel_version
   return shows(wanted, what) ? wanted : what.from;
 }
 
+/// As tests/vm/guest-init makes them: besides the usual groups one of two devices, and one that is not viable.
+std::vector<kernel::model_group> guest_groups() {
+  auto groups = kernel::model_options::guest_groups();
+  groups.push_back({.number = 3,
+                    .iommu_backed = true,
+                    .viable = true,
+                    .devices = {"0000:00:05.0", "0000:00:05.1"},
+                    .functions = {{"0000:00:05.1", {.bar_bytes = 4096, .msi_vectors = 0, .msix_vectors = 2}}}});
+  groups.push_back({.number = 4, .iommu_backed = true, .viable = false, .devices = {"0000:00:06.0"}});
+  return groups;
+}
+
 topology groups_of(const kernel::model_options& options) {
   topology groups;
   for (const kernel::model_group& group : options.groups) {
-    const group_name name{group.number, group.devices.front()};
-    if (group.iommu_backed) {
-      groups.backed = name;
-    } else {
+    group_name name{group.number, group.devices.front()};
+    if (group.devices.size() > 1) name.other = group.devices[1];
+    if (group.noiommu) {
+      groups.noiommu.push_back(name);
+    } else if (!group.iommu_backed) {
       groups.emulated.push_back(name);
+    } else if (!group.viable) {
+      groups.not_viable = name;
+    } else {
+      (name.other.empty() ? groups.backed : groups.pair) = name;
     }
   }
   return groups;
@@ -49,14 +70,14 @@ topology groups_of(const kernel::model_options& options) {
 void run_on_model(const test_case& what, kernel::kernel_version wanted) {
   kernel::model_options options;
   options.version = version_for(what, wanted);
+  options.groups = guest_groups();
   if (what.memlock_pages > 0) options.memlock_pages = what.memlock_pages;
   if (what.shape) what.shape(options);
   kernel::model model(options);
   bench world(model, options.version, groups_of(options));
   what.run(world);
-  expect(model.open_descriptors(), 0, "descriptors left open");
-  expect(model.pinned_pages(), 0, "pages left pinned");
-  expect(model.live_containers(), 0, "containers left");
+  const bool nothing_left = model.open_descriptors() + model.pinned_pages() + model.live_containers() == 0;
+  if (!nothing_left) throw failure("descriptors, pinned pages or containers are left");
 }
 
 void run_on_linux(const test_case& what) {
@@ -74,7 +95,12 @@ void run_on_linux(const test_case& what) {
   what.run(world);
 }
 
+void report_row(const test_case& what, const char* how, const std::string& said) {
+  std::printf("%s\t%s\t%s\n", what.name.c_str(), how, said.c_str());
+}
+
 void run(const test_case& what, const settings& how, tally& count) {
+  take_transcript();
   try {
     if (how.on_model) {
       run_on_model(what, how.version);
@@ -82,13 +108,15 @@ void run(const test_case& what, const settings& how, tally& count) {
       run_on_linux(what);
     }
     ++count.passed;
-    std::printf("ok      %s\n", what.name.c_str());
+    how.rows ? report_row(what, "ok", take_transcript()) : void(std::printf("ok      %s\n", what.name.c_str()));
   } catch (const skipped& reason) {
     ++count.skipped;
-    std::printf("skipped %s (%s)\n", what.name.c_str(), reason.what());
+    how.rows ? report_row(what, "skipped", reason.what())
+             : void(std::printf("skipped %s (%s)\n", what.name.c_str(), reason.what()));
   } catch (const std::exception& reason) {
     ++count.failed;
-    std::printf("FAILED  %s: %s\n", what.name.c_str(), reason.what());
+    how.rows ? report_row(what, "failed", take_transcript() + " (" + reason.what() + ")")
+             : void(std::printf("FAILED  %s: %s\n", what.name.c_str(), reason.what()));
   }
   std::fflush(stdout);  // a kernel that dies should leave the last line
 }
@@ -96,6 +124,10 @@ void run(const test_case& what, const settings& how, tally& count) {
 bool parse(std::string_view argument, settings& into) {
   if (argument == "--kernel=model" || argument == "--kernel=linux") {
     into.on_model = argument == "--kernel=model";
+    return true;
+  }
+  if (argument == "--rows") {
+    into.rows = true;
     return true;
   }
   if (argument.substr(0, 7) == "--case=") {
@@ -107,13 +139,16 @@ bool parse(std::string_view argument, settings& into) {
 
 int run_all(const settings& how) {
   tally count;
-  for (const auto& cases : {container_cases(), group_cases(), device_cases(), info_cases(), map_cases(), unmap_cases(),
-                            dirty_cases(), bitmap_cases()}) {
+  const kernel::kernel_version version = how.on_model ? how.version : running_version();
+  if (how.rows) std::printf("version\t%u.%u\n", version.major, version.minor);
+  for (const auto& cases : {container_rows(), unmap_rows(), container_cases(), group_cases(), topology_cases(),
+                            device_cases(), pci_cases(), migration_cases(), log_cases(), kvm_cases(), info_cases(),
+                            map_cases(), unmap_cases(), dirty_cases(), bitmap_cases(), spapr_cases(), noiommu_cases()}) {
     for (const test_case& what : cases) {
       if (what.name.find(how.pick) != std::string::npos) run(what, how, count);
     }
   }
-  std::printf("%d passed, %d failed, %d skipped\n", count.passed, count.failed, count.skipped);
+  if (!how.rows) std::printf("%d passed, %d failed, %d skipped\n", count.passed, count.failed, count.skipped);
   return count.failed == 0 && count.passed > 0 ? 0 : 1;
 }
 
@@ -124,7 +159,7 @@ int main(int count, char** arguments) {
   tidemark::conformance::settings how;
   for (int i = 1; i < count; ++i) {
     if (!tidemark::conformance::parse(arguments[i], how)) {
-      std::fprintf(stderr, "usage: %s --kernel=model|linux [--version=MAJOR.MINOR] [--case=TEXT]\n", arguments[0]);
+      std::fprintf(stderr, "usage: %s --kernel=model|linux [--version=MAJOR.MINOR] [--case=TEXT] [--rows]\n", arguments[0]);
       return 2;
     }
   }
