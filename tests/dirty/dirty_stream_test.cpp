@@ -179,6 +179,22 @@ BOOST_AUTO_TEST_CASE(a_container_attached_in_the_middle_is_tracked_from_then_on)
   BOOST_TEST((stream.round() == pages{{0, 5}, {0, 6}}));
 }
 
+// A map takes its time in one container when the other has made it, and its devices write.
+BOOST_AUTO_TEST_CASE(what_was_dirtied_in_a_region_that_is_being_added_is_not_lost) {
+  small_host host({100}, 2);
+  pulled stream(host, 1000);
+  stream.start();
+  stream.round();
+  bool added = false;
+  host.space().async_add({{iova, 50 * page_bytes}, 0, 0, true}, [&](result<void> outcome) { added = outcome.has_value(); });
+  while (host.model().mapping_count() == 0) BOOST_REQUIRE(host.loop().run_next());
+  BOOST_REQUIRE(host.model().mapping_count() == 1u);
+  const auto first = static_cast<unsigned>(host.model().mappings().front().container);
+  host.write_by_device(iova + 5 * page_bytes, 1, first);
+  BOOST_TEST((stream.round() == pages{{0, 5}}));
+  BOOST_TEST(added);
+}
+
 BOOST_AUTO_TEST_CASE(a_batch_not_acknowledged_comes_in_the_next_round_and_not_in_this_one) {
   small_host host({40});
   pulled stream(host, 8);
