@@ -126,15 +126,15 @@ class BadInput(OneClearLine):
 
 
 @unittest.skipIf(IN_GUEST, "as above")
-class PeerGoesAway(unittest.TestCase):
+class TwoProcesses(unittest.TestCase):
     def start_destination(self):
         destination = start("--role", "destination")
         self.addCleanup(destination.communicate)
         self.addCleanup(destination.kill)
         return destination, json.loads(destination.stdout.readline())["address"]
 
-    def start_source(self, address):
-        source = start("--role", "source", "--address", address, "--memory", "64MiB", "--bandwidth", "4MiB")
+    def start_source(self, address, memory="64MiB"):
+        source = start("--role", "source", "--address", address, "--memory", memory, "--bandwidth", "4MiB")
         self.addCleanup(source.communicate)
         self.addCleanup(source.kill)
         self.assertEqual(json.loads(source.stdout.readline())["event"], "begin")
@@ -150,6 +150,16 @@ class PeerGoesAway(unittest.TestCase):
         self.assertEqual(source.wait(), 1)
         self.assertEqual(said["event"], "failed")
         self.assertIn("the guest runs on here, its memory and mappings as before", said["error"])
+
+    def test_the_destination_holds_only_what_it_received(self):
+        if sanitized():
+            self.skipTest("a sanitizer's own memory is in the figure")
+        destination, address = self.start_destination()
+        self.start_source(address, memory="1GiB")
+        # Some of 4 MiB a second have come; a destination that made room in advance would hold the whole GiB.
+        with open(f"/proc/{destination.pid}/statm") as statm:
+            resident_bytes = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        self.assertLess(resident_bytes, 512 * MIB)
 
     def test_the_destination_says_so_and_runs_no_guest(self):
         destination, address = self.start_destination()
