@@ -23,7 +23,8 @@ struct migration_options {
       300};                                 ///< switchover when what is left is sent within this at the measured bandwidth
   std::uint64_t bandwidth_bytes_per_s = 0;  ///< 0: unlimited
   std::uint32_t rounds_max = 30;            ///< after so many rounds of pre-copy the switchover is made whatever is left
-  bool compare = true;                      ///< compare a checksum of every RAM block after the switchover
+  bool compare = true;  ///< compare a checksum of every RAM block after the switchover: for guests that stay still
+                        ///< at the destination until the migration has completed, as in tests and the demo
 };
 
 struct migration_progress {
