@@ -47,6 +47,7 @@ enum class operation : std::uint8_t {
   receive,
   migrate,
   start_ring,
+  block_ram_discard,
   read_configuration,
 };
 
