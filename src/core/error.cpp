@@ -103,6 +103,8 @@ std::string_view name_of(operation what) noexcept {
       return "migrate";
     case operation::start_ring:
       return "start io_uring";
+    case operation::block_ram_discard:
+      return "RAM discarding";
     case operation::read_configuration:
       return "read configuration";
   }
