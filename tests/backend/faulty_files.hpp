@@ -7,7 +7,6 @@
 #pragma once
 
 #include <linux/vfio.h>
-#include <tidemark/kernel.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -15,14 +14,16 @@
 #include <optional>
 #include <utility>
 
+#include "support/passing_kernel.hpp"
+
 namespace tidemark::tests {
 
-class faulty_files final : public kernel::files {
+class faulty_files final : public passing_kernel {
  public:
   /// What to answer to an ioctl instead of asking the kernel; nothing: ask it.
   using rule = std::function<std::optional<int>(unsigned long request, std::uintptr_t argument)>;
 
-  explicit faulty_files(kernel::files& behind) noexcept : behind_(behind) {}
+  explicit faulty_files(kernel::files& behind) : passing_kernel(behind) {}
 
   /// The n-th open or ioctl from now on, counted from 1, fails with this errno and does nothing.
   void fail_call(std::uint64_t n, int errno_value) noexcept {
@@ -36,31 +37,18 @@ class faulty_files final : public kernel::files {
   std::uint64_t ioctls() const noexcept { return ioctls_; }
 
   using files::ioctl;
-  int open(const char* path, int flags) noexcept override { return fails() ? -errno_ : behind_.open(path, flags); }
-  int close(int fd) noexcept override { return behind_.close(fd); }
+  int open(const char* path, int flags) noexcept override { return fails() ? -errno_ : passing_kernel::open(path, flags); }
   int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
     ++ioctls_;
     if (fails()) return -errno_;
     if (rule_)
       if (const auto answer = rule_(request, argument)) return *answer;
-    return behind_.ioctl(fd, request, argument);
-  }
-  ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return behind_.read(fd, buffer, bytes); }
-  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return behind_.write(fd, buffer, bytes); }
-  ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return behind_.pread(fd, buffer, bytes, offset);
-  }
-  ssize_t pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return behind_.pwrite(fd, buffer, bytes, offset);
-  }
-  ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept override {
-    return behind_.readlink(path, target, bytes);
+    return passing_kernel::ioctl(fd, request, argument);
   }
 
  private:
   bool fails() noexcept { return countdown_ != 0 && --countdown_ == 0; }
 
-  kernel::files& behind_;
   std::atomic<std::uint64_t> countdown_{0};
   int errno_ = 0;
   std::atomic<std::uint64_t> ioctls_{0};

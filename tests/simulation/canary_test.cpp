@@ -28,7 +28,7 @@ bool noticed(const replacements& with, const std::string& promise) {
 
 /// A kernel that does `Call` in place of an ioctl.
 template <class Call>
-class spoilt_kernel final : public passing_kernel {
+class spoilt_kernel final : public tests::passing_kernel {
  public:
   spoilt_kernel(kernel::files& below, Call call) : passing_kernel(below), call_(std::move(call)) {}
   int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {

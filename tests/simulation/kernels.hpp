@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kernels on top of another: one that passes everything on, to change a call of; and one that keeps books of what went
-// through it.
+// A kernel on top of another that keeps books of what went through it.
 //
 // Threading: one thread.
 
@@ -15,38 +14,13 @@
 #include <set>
 
 #include "simulation/world.hpp"
+#include "support/passing_kernel.hpp"
 
 namespace tidemark::simulation {
 
-class passing_kernel : public kernel::files {
- public:
-  explicit passing_kernel(kernel::files& below) : below_(below) {}
-
-  using files::ioctl;
-  int open(const char* path, int flags) noexcept override { return below_.open(path, flags); }
-  int close(int fd) noexcept override { return below_.close(fd); }
-  int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
-    return below_.ioctl(fd, request, argument);
-  }
-  ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return below_.read(fd, buffer, bytes); }
-  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return below_.write(fd, buffer, bytes); }
-  ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return below_.pread(fd, buffer, bytes, offset);
-  }
-  ssize_t pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return below_.pwrite(fd, buffer, bytes, offset);
-  }
-  ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept override {
-    return below_.readlink(path, target, bytes);
-  }
-
- private:
-  kernel::files& below_;
-};
-
 /// Knows which containers track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in the kernel's
 /// place, with a negative errno.
-class watched_kernel final : public passing_kernel {
+class watched_kernel final : public tests::passing_kernel {
  public:
   watched_kernel(kernel::files& below, chance& luck) : passing_kernel(below), luck_(luck) {}
 

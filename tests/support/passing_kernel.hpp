@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A kernel that passes every call on to the one below: what tests derive theirs from, changing only the calls they mean.
+//
+// Threading: as the kernel below, which outlives it.
+
+#pragma once
+
+#include <tidemark/kernel.hpp>
+
+namespace tidemark::tests {
+
+class passing_kernel : public kernel::files {
+ public:
+  explicit passing_kernel(kernel::files& below) : below_(below) {}
+
+  using files::ioctl;
+  int open(const char* path, int flags) noexcept override { return below_.open(path, flags); }
+  int close(int fd) noexcept override { return below_.close(fd); }
+  int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
+    return below_.ioctl(fd, request, argument);
+  }
+  ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return below_.read(fd, buffer, bytes); }
+  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return below_.write(fd, buffer, bytes); }
+  ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
+    return below_.pread(fd, buffer, bytes, offset);
+  }
+  ssize_t pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
+    return below_.pwrite(fd, buffer, bytes, offset);
+  }
+  ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept override {
+    return below_.readlink(path, target, bytes);
+  }
+
+ private:
+  kernel::files& below_;
+};
+
+}  // namespace tidemark::tests
