@@ -20,16 +20,16 @@ class passing_kernel : public kernel::files {
   int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
     return below_.ioctl(fd, request, argument);
   }
-  ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return below_.read(fd, buffer, bytes); }
-  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return below_.write(fd, buffer, bytes); }
-  ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return below_.pread(fd, buffer, bytes, offset);
+  ssize_t read(int fd, void* buffer, std::size_t size) noexcept override { return below_.read(fd, buffer, size); }
+  ssize_t write(int fd, const void* buffer, std::size_t size) noexcept override { return below_.write(fd, buffer, size); }
+  ssize_t pread(int fd, void* buffer, std::size_t size, std::uint64_t offset) noexcept override {
+    return below_.pread(fd, buffer, size, offset);
   }
-  ssize_t pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return below_.pwrite(fd, buffer, bytes, offset);
+  ssize_t pwrite(int fd, const void* buffer, std::size_t size, std::uint64_t offset) noexcept override {
+    return below_.pwrite(fd, buffer, size, offset);
   }
-  ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept override {
-    return below_.readlink(path, target, bytes);
+  ssize_t readlink(const char* path, char* target, std::size_t size) noexcept override {
+    return below_.readlink(path, target, size);
   }
 
  private:
