@@ -105,34 +105,15 @@ std::string list_of_devices(const iommu_group& group) {
   return list.empty() ? "no device" : list;
 }
 
-std::string who_prevents(const iommu_group& group) {
-  std::string list;
-  for (const auto& d : group.devices) {
-    if (d.prevents()) list.append(list.empty() ? "" : ", ").append(d.name).append(" is bound to ").append(d.driver);
-  }
-  return list;
-}
-
-template <class Which>
-std::vector<std::string> commands_for(const iommu_group& group, Which which) {
-  std::vector<std::string> commands;
-  for (const auto& d : group.devices) {
-    if (!which(d)) continue;
-    for (auto& command : commands_to_bind(d)) commands.push_back(std::move(command));
-  }
-  if (!commands.empty()) commands.insert(commands.begin(), "modprobe vfio-pci");
-  return commands;
-}
-
 finding not_viable(const iommu_group& group, finding f) {
   f.status = group.has_vfio() ? warning : note;
   f.says += group.has_vfio() ? ": not viable, because " + who_prevents(group) : ": the host uses it; " + who_prevents(group);
-  f.mend = commands_for(group, [](const group_device& d) { return d.prevents(); });
+  f.mend = commands_to_bind(group, [](const group_device& d) { return d.prevents(); });
   return f;
 }
 
 finding not_open(const iommu_group& group, const system_answers& answers, finding f) {
-  const auto file = "/dev/vfio/" + group.number;
+  const auto file = group.file();
   f.status = warning;
   f.says += ": viable, but " + file + ": " + std::strerror(group.access_errno);
   f.mend = {group.access_errno == ENOENT ? "udevadm trigger" : "chown " + std::to_string(answers.user) + " " + file};
@@ -296,7 +277,7 @@ finding check_group(const iommu_group& group, const system_answers& answers) {
   if (!group.has_vfio()) {
     f.status = note;
     f.says += ": viable, but no device of it is bound to VFIO";
-    f.mend = commands_for(group, [](const group_device& d) { return !d.is_bridge; });
+    f.mend = commands_to_bind(group, [](const group_device& d) { return !d.is_bridge; });
     return f;
   }
   if (group.access_errno != 0) return not_open(group, answers, std::move(f));

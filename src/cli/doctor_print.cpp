@@ -8,10 +8,10 @@
 #include <cstdlib>
 
 #include <boost/json/array.hpp>
-#include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 
 #include "cli/doctor.hpp"
+#include "cli/group_json.hpp"
 #include "cli/options.hpp"
 
 namespace tidemark::cli {
@@ -51,17 +51,9 @@ json::object json_of(const finding& f) {
 
 json::object json_of(const iommu_group& group) {
   json::array devices;
-  for (const auto& d : group.devices) {
-    devices.push_back(json::object{{"name", d.name},
-                                   {"bus", d.bus},
-                                   {"driver", d.driver.empty() ? json::value(nullptr) : json::value(d.driver)},
-                                   {"vfio", d.is_vfio},
-                                   {"bridge", d.is_bridge},
-                                   {"prevents", d.prevents()}});
-  }
-  constexpr std::array<std::string_view, 3> kinds{"real", "emulated", "none"};
+  for (const auto& d : group.devices) devices.push_back(json_of(d));
   return {{"group", group.number},
-          {"iommu", kinds[static_cast<std::size_t>(group.iommu)]},
+          {"iommu", name_of(group.iommu)},
           {"viable", group.viable()},
           {"ready", group.ready()},
           {"devices", std::move(devices)}};

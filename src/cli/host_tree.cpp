@@ -9,7 +9,6 @@
 #include <charconv>
 #include <fstream>
 #include <sstream>
-#include <system_error>
 #include <tuple>
 
 namespace tidemark::cli {
@@ -56,13 +55,20 @@ std::optional<long> host_tree::number(std::string_view path) const {
 
 std::string host_tree::link_name(std::string_view path) const {
   std::error_code failure;
-  const auto target = std::filesystem::read_symlink(at(path), failure);
-  return failure ? std::string() : target.filename().string();
+  return std::filesystem::path(link(path, failure)).filename().string();
+}
+
+std::string host_tree::link(std::string_view path, std::error_code& failure) const {
+  return std::filesystem::read_symlink(at(path), failure).string();
 }
 
 std::vector<std::string> host_tree::names(std::string_view directory) const {
-  std::vector<std::string> found;
   std::error_code failure;
+  return names(directory, failure);
+}
+
+std::vector<std::string> host_tree::names(std::string_view directory, std::error_code& failure) const {
+  std::vector<std::string> found;
   std::filesystem::directory_iterator entry(at(directory), failure);
   for (; !failure && entry != std::filesystem::directory_iterator(); entry.increment(failure)) {
     found.push_back(entry->path().filename().string());

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 namespace tidemark::cli {
@@ -28,8 +29,14 @@ class host_tree {
   /// The last part of what a symbolic link points to; empty when there is none. The driver of a device is such a link.
   std::string link_name(std::string_view path) const;
 
+  /// All of what a symbolic link points to, with why it cannot be read.
+  std::string link(std::string_view path, std::error_code& failure) const;
+
   /// Names in a directory, numbers by value, then the rest by letters.
   std::vector<std::string> names(std::string_view directory) const;
+
+  /// The same, with why it is not all of them.
+  std::vector<std::string> names(std::string_view directory, std::error_code& failure) const;
 
   /// 0 when this process may read and write the file, else the errno.
   int access_errno(std::string_view path) const;

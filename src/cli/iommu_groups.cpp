@@ -3,6 +3,7 @@
 #include "cli/iommu_groups.hpp"
 
 #include <algorithm>
+#include <array>
 
 namespace tidemark::cli {
 namespace {
@@ -41,7 +42,7 @@ iommu_group read_group(const host_tree& host, const std::string& number) {
   iommu_group group;
   group.number = number;
   group.iommu = iommu_of(host, number);
-  group.access_errno = host.access_errno("/dev/vfio/" + number);
+  group.access_errno = host.access_errno(group.file());
   const auto directory = groups_directory + number + "/devices";
   for (const auto& name : host.names(directory)) {
     group.devices.push_back(read_device(host, directory, name));
@@ -51,6 +52,11 @@ iommu_group read_group(const host_tree& host, const std::string& number) {
 }
 
 }  // namespace
+
+std::string_view name_of(group_iommu iommu) {
+  constexpr std::array<std::string_view, 3> names{"real", "emulated", "none"};
+  return names[static_cast<std::size_t>(iommu)];
+}
 
 bool iommu_group::viable() const {
   return std::none_of(devices.begin(), devices.end(), [](const group_device& d) { return d.prevents(); });
@@ -66,12 +72,30 @@ std::vector<iommu_group> read_iommu_groups(const host_tree& host) {
   return groups;
 }
 
+std::string who_prevents(const iommu_group& group) {
+  std::string list;
+  for (const auto& d : group.devices) {
+    if (d.prevents()) list.append(list.empty() ? "" : ", ").append(d.name).append(" is bound to ").append(d.driver);
+  }
+  return list;
+}
+
 std::vector<std::string> commands_to_bind(const group_device& device) {
   const auto path = "/sys/bus/" + device.bus + "/devices/" + device.name;
   std::vector<std::string> commands;
   if (device.bus == "pci") commands.push_back("echo vfio-pci > " + path + "/driver_override");
   if (!device.driver.empty()) commands.push_back("echo " + device.name + " > " + path + "/driver/unbind");
   if (device.bus == "pci") commands.push_back("echo " + device.name + " > /sys/bus/pci/drivers_probe");
+  return commands;
+}
+
+std::vector<std::string> commands_to_bind(const iommu_group& group, const std::function<bool(const group_device&)>& which) {
+  std::vector<std::string> commands;
+  for (const auto& d : group.devices) {
+    if (!which(d)) continue;
+    for (auto& command : commands_to_bind(d)) commands.push_back(std::move(command));
+  }
+  if (!commands.empty()) commands.insert(commands.begin(), "modprobe vfio-pci");
   return commands;
 }
 

@@ -7,7 +7,9 @@
 
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/host_tree.hpp"
@@ -21,19 +23,23 @@ struct group_device {
   bool is_vfio = false;
   bool is_bridge = false;
 
+  bool can_be_given() const { return bus == "pci" && !is_vfio && !is_bridge; }
   bool prevents() const { return !driver.empty() && !is_vfio && !is_bridge && driver != "pci-stub"; }
 };
 
 /// What stands between a group's devices and memory. `none` is the mode that VFIO names unsafe: a device may reach all
 /// memory.
 enum class group_iommu { real, emulated, none };
+std::string_view name_of(group_iommu iommu);
 
 struct iommu_group {
   std::string number;
   group_iommu iommu = group_iommu::real;
-  int access_errno = 0;  ///< of its file in /dev/vfio
+  int access_errno = 0;  ///< of its file
   std::vector<group_device> devices;
 
+  /// Its file in /dev/vfio, there or not.
+  std::string file() const { return (iommu == group_iommu::none ? "/dev/vfio/noiommu-" : "/dev/vfio/") + number; }
   bool viable() const;
   bool has_vfio() const;
   bool ready() const { return viable() && has_vfio() && iommu != group_iommu::none && access_errno == 0; }
@@ -41,7 +47,13 @@ struct iommu_group {
 
 std::vector<iommu_group> read_iommu_groups(const host_tree& host);
 
+/// The devices that make a group not viable: "0000:01:00.1 is bound to snd_hda_intel, ...".
+std::string who_prevents(const iommu_group& group);
+
 /// The commands that take a device from the host's driver and give it to VFIO.
 std::vector<std::string> commands_to_bind(const group_device& device);
+
+/// The same for those of a group's devices, VFIO's module first.
+std::vector<std::string> commands_to_bind(const iommu_group& group, const std::function<bool(const group_device&)>& which);
 
 }  // namespace tidemark::cli

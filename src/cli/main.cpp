@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "cli/demo.hpp"
+#include "cli/devices.hpp"
 #include "cli/doctor.hpp"
 #include "cli/log.hpp"
 #include "cli/options.hpp"
@@ -22,6 +23,8 @@ int run(const demo_request& request) {
   start_log(request.config.level);
   return run_demo(request);
 }
+
+int run(const devices_request& request) { return run_devices(request); }
 
 int run(const doctor_request& request) { return run_doctor(request); }
 

@@ -85,6 +85,16 @@ void add_doctor(CLI::App& app, words& given) {
   doctor->set_help_flag("-h,--help", "print this help");
 }
 
+void add_devices(CLI::App& app, words& given) {
+  auto* devices = app.add_subcommand("devices", "List the VFIO devices of this host, and who has them");
+  devices->fallthrough();
+  devices->footer(std::string(devices_footer));
+  devices->add_flag("--json", given.json, "one JSON object")->disable_flag_override();
+  devices->add_flag("--all", given.all, "also devices that could be given to VFIO, and the others of their groups")
+      ->disable_flag_override();
+  devices->set_help_flag("-h,--help", "print this help");
+}
+
 void describe(CLI::App& app, words& given, const settings& built_in) {
   app.name("tidemark");
   app.get_formatter()->column_width(28);
@@ -96,6 +106,7 @@ void describe(CLI::App& app, words& given, const settings& built_in) {
       ->option_text("FILE");
   add_keys(app, given, "log", "Options", built_in);
   add_demo(app, given, built_in);
+  add_devices(app, given);
   add_doctor(app, given);
 }
 
@@ -117,7 +128,7 @@ std::string explain_values(const std::string& text) {
 std::string explain_unknown(const std::string& word, bool inside_command) {
   if (inside_command) return (word.starts_with('-') ? "unknown option " : "unexpected argument ") + in_quotes(word);
   if (word.starts_with('-')) return "unknown option " + in_quotes(word) + "; a command's options follow its name";
-  return "unknown command " + in_quotes(word) + "; use demo or doctor";
+  return "unknown command " + in_quotes(word) + "; use demo, devices or doctor";
 }
 
 /// One line for what CLI11 could not take apart, with where to look.
@@ -131,7 +142,7 @@ answer explain(const CLI::App& app, const CLI::ParseError& failure, std::span<co
     const bool inside_command = sub && std::find(line.begin(), at, sub->get_name()) != at;
     return refused(explain_unknown(unknown.front(), inside_command) + help);
   }
-  if (!sub) return refused("no command given; use demo or doctor" + help);
+  if (!sub) return refused("no command given; use demo, devices or doctor" + help);
   return refused(failure.what() + help);
 }
 
@@ -236,6 +247,7 @@ parsed parse_command_line(int argc, const char* const* argv) {
   const auto& sub = *chosen_command(app);
   auto chosen = merge(*built_in, app, sub, given);
   if (!chosen) return refused(chosen.error().detail);
+  if (sub.get_name() == "devices") return devices_request{given.json, given.all};
   if (sub.get_name() == "doctor") return doctor_request{given.json, given.all};
   auto request = demo_of(sub, given, std::move(*chosen));
   if (!request) return refused(request.error().detail);

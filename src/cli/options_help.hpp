@@ -14,6 +14,7 @@ inline constexpr std::string_view main_description =
 inline constexpr std::string_view main_footer =
     R"(Examples:
   tidemark doctor                     what this host offers, and what is missing
+  tidemark devices                    its VFIO devices, and who has them
   tidemark demo                       migrate 1 GiB from one process to another
   tidemark demo --memory 4GiB --bandwidth unlimited --json
 
@@ -34,6 +35,16 @@ Examples:
 
 Both halves of a migration between machines must be given the same memory and blocks.
 Exit status: 0 identical, 1 failed or not identical, 2 asked for wrongly and nothing was begun.)";
+
+inline constexpr std::string_view devices_footer =
+    R"(A device is attachable when its whole group is VFIO's, this user may open the group, and no process was seen to have it.
+Processes are looked into, not groups opened, which would get in the way of a program that is about to. So a process of
+another user, or outside of this container, may have a device unseen; it is said when that may be. Root sees most. Never
+seen is a program that has closed its group's file and kept a device's.
+
+Each other device comes with the commands that make it attachable; nothing is changed. What the host uses stops working for
+the host: its disk, its network.
+Exit status: 0 also when there are none, 2 it was asked for wrongly.)";
 
 inline constexpr std::string_view doctor_footer =
     R"(Each finding is ok, a note (nothing is wrong), a warning, or missing. The last two come with the commands that mend

@@ -24,6 +24,11 @@ struct demo_request {
   std::string device;             ///< the name to ask the group for
 };
 
+struct devices_request {
+  bool json = false;
+  bool all = false;  ///< also what is not VFIO's
+};
+
 struct doctor_request {
   bool json = false;
   bool all = false;  ///< also say how to change what is no fault

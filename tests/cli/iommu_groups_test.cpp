@@ -102,15 +102,15 @@ BOOST_AUTO_TEST_CASE(a_device_registered_with_vfio_is_vfios_whatever_its_driver_
 
 BOOST_AUTO_TEST_CASE(emulated_groups_are_told_from_those_without_iommu_by_their_file) {
   test::fake_host host;
-  host.files.link("/sys/devices/platform/tidemark-test.0/driver", "../../../bus/platform/drivers/tidemark-test");
-  host.files.link("/sys/devices/platform/tidemark-test.0/subsystem", "../../../bus/platform");
-  host.files.link("/sys/kernel/iommu_groups/3/devices/tidemark-test.0", "../../../../devices/platform/tidemark-test.0");
-  host.files.file("/sys/kernel/iommu_groups/3/name", "vfio-noiommu\n");
+  host.emulated_device("3", "tidemark-test.0");
   host.group_file("3");
   BOOST_TEST((only_group(host).iommu == group_iommu::emulated));
   BOOST_TEST(only_group(host).ready());
 
+  BOOST_TEST(only_group(host).file() == "/dev/vfio/3");
+
   host.group_file("noiommu-3");
+  BOOST_TEST(only_group(host).file() == "/dev/vfio/noiommu-3");
   BOOST_TEST((only_group(host).iommu == group_iommu::none));
   BOOST_TEST(!only_group(host).ready());
 }

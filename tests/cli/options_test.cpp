@@ -96,10 +96,10 @@ BOOST_AUTO_TEST_CASE(options_override_the_file_and_the_file_the_defaults) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_wrong_file_is_refused_for_either_command) {
+BOOST_AUTO_TEST_CASE(a_wrong_file_is_refused_for_every_command) {
   test::temporary_tree tree;
   const auto path = tree.file("/f.toml", "[demo]\nblokcs = 2\n");
-  for (const auto* command : {"demo", "doctor"}) {
+  for (const auto* command : {"demo", "devices", "doctor"}) {
     BOOST_TEST(refused({command, "--config", path.c_str()}).starts_with(path + ":2:1: unknown key \"blokcs\" in [demo]"));
   }
 }
@@ -110,6 +110,13 @@ BOOST_AUTO_TEST_CASE(doctor_has_its_options) {
   BOOST_TEST(std::get<doctor_request>(parse({"doctor", "--all"})).all);
 }
 
+BOOST_AUTO_TEST_CASE(devices_has_its_options) {
+  BOOST_TEST(!std::get<devices_request>(parse({"devices"})).json);
+  BOOST_TEST(!std::get<devices_request>(parse({"devices"})).all);
+  BOOST_TEST(std::get<devices_request>(parse({"devices", "--json"})).json);
+  BOOST_TEST(std::get<devices_request>(parse({"devices", "--all"})).all);
+}
+
 BOOST_AUTO_TEST_CASE(help_names_every_option_with_its_range_and_default) {
   const auto help = printed({"--help"}) + printed({"demo", "--help"});
   const auto built_in = defaults().value();
@@ -118,19 +125,22 @@ BOOST_AUTO_TEST_CASE(help_names_every_option_with_its_range_and_default) {
     BOOST_TEST(help.find(allowed(k) + "; default " + value_text(k, built_in)) != std::string::npos, k.option);
   }
   for (const auto* option :
-       {"--role", "--group", "--device", "--json", "--inject", "--config", "--version", "demo", "doctor"}) {
+       {"--role", "--group", "--device", "--json", "--inject", "--config", "--version", "demo", "devices", "doctor"}) {
     BOOST_TEST(help.find(option) != std::string::npos, option);
   }
-  BOOST_TEST(printed({"doctor", "--help"}).find("--all") != std::string::npos);
+  for (const auto* command : {"doctor", "devices"})
+    BOOST_TEST(printed({command, "--help"}).find("--all") != std::string::npos, command);
   BOOST_TEST(printed({"--version"}).starts_with("tidemark 0."));
 }
 
 BOOST_AUTO_TEST_CASE(words_that_make_no_sense_are_refused) {
-  BOOST_TEST(refused({}) == "no command given; use demo or doctor; see: tidemark --help");
-  BOOST_TEST(refused({"dmeo"}) == "unknown command \"dmeo\"; use demo or doctor; see: tidemark --help");
+  BOOST_TEST(refused({}) == "no command given; use demo, devices or doctor; see: tidemark --help");
+  BOOST_TEST(refused({"dmeo"}) == "unknown command \"dmeo\"; use demo, devices or doctor; see: tidemark --help");
   BOOST_TEST(refused({"demo", "--memroy", "1G"}) == "unknown option \"--memroy\"; see: tidemark demo --help");
   BOOST_TEST(refused({"--memory", "1G", "demo"}) ==
              "unknown option \"--memory\"; a command's options follow its name; see: tidemark demo --help");
+  BOOST_TEST(refused({"devices", "--memory", "1G"}) == "unknown option \"--memory\"; see: tidemark devices --help");
+  BOOST_TEST(refused({"devices", "--all=no"}) == "--all takes no value; see: tidemark devices --help");
   BOOST_TEST(refused({"demo", "now"}) == "unexpected argument \"now\"; see: tidemark demo --help");
   BOOST_TEST(refused({"demo", "doctor"}) == "unexpected argument \"doctor\"; see: tidemark demo --help");
   BOOST_TEST(refused({"demo", "--memory"}) == "--memory needs a value; see: tidemark demo --help");

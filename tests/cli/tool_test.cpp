@@ -74,7 +74,9 @@ BOOST_AUTO_TEST_CASE(bad_input_is_one_line_on_standard_error_and_status_2) {
                                                     {"demo", "--role", "source"},
                                                     {"demo", "--group", "1"},
                                                     {"demo", "--config", "/nonexistent.toml"},
-                                                    {"doctor", "--memory", "1G"}};
+                                                    {"doctor", "--memory", "1G"},
+                                                    {"devices", "--group", "1"},
+                                                    {"devices", "7"}};
   for (const auto& words : wrong) {
     const auto seen = run(words);
     BOOST_TEST(seen.status == 2, seen.err);
@@ -98,12 +100,23 @@ BOOST_AUTO_TEST_CASE(help_and_version_are_on_standard_output) {
   BOOST_TEST(version.out.starts_with("tidemark "));
   is_one_line(version.out);
   for (const std::vector<std::string>& words :
-       {std::vector<std::string>{"--help"}, {"demo", "--help"}, {"doctor", "--help"}}) {
+       {std::vector<std::string>{"--help"}, {"demo", "--help"}, {"devices", "--help"}, {"doctor", "--help"}}) {
     const auto help = run(words);
     BOOST_TEST(help.status == 0);
     BOOST_TEST(help.err == "");
     BOOST_TEST(help.out.find("Exit status: 0 ") != std::string::npos);
   }
+}
+
+BOOST_AUTO_TEST_CASE(devices_are_listed_and_none_is_no_failure) {
+  const auto table = run({"devices"});
+  BOOST_TEST(table.status == 0);
+  BOOST_TEST(table.err == "");
+  BOOST_TEST((table.out.starts_with("DEVICE ") || table.out.starts_with("No VFIO devices here, ")), table.out);
+  const auto json = run({"devices", "--all", "--json"});
+  BOOST_TEST(json.status == 0);
+  BOOST_TEST(json.out.starts_with("{\"devices\":["), json.out);
+  is_one_line(json.out);
 }
 
 BOOST_AUTO_TEST_CASE(doctor_says_whether_the_demo_can_run) {
