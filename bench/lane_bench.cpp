@@ -10,7 +10,7 @@
 
 #include <boost/asio/bind_executor.hpp>
 
-#include "backend/type1.hpp"
+#include "backend/container_file.hpp"
 #include "ring/await.hpp"
 #include "ring/executor.hpp"
 #include "ring/uring_loop.hpp"
@@ -41,8 +41,9 @@ mapping one_page(std::uint64_t index) { return {{index << 12, 4096}, nullptr, tr
 
 void raw(benchmark::State& state) {
   null_kernel kernel;
-  backend::type1 backend(kernel);
-  if (!backend.connect(0)) return state.SkipWithError("connect");
+  backend::container_file file(kernel, {});
+  if (!file.connect(0)) return state.SkipWithError("connect");
+  auto& backend = **file.driver(operation::map, {});
   std::uint64_t index = 0;
   for (auto _ : state) benchmark::DoNotOptimize(backend.map(one_page(++index)).has_value());
   state.SetItemsProcessed(state.iterations());

@@ -1,21 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An address space: the RAM blocks of a guest, and the regions that show parts of them to devices at IOVAs. Region events
-// become map and unmap requests of every container attached; what devices dirty comes back per RAM block, since a block can
-// be seen at several IOVAs, or for a while at none.
+// An address space: the RAM blocks of a guest, the regions that show parts of them to devices at IOVAs, and the devices.
+//
+//   tidemark::host host(tidemark::kernel::host_kernel());
+//   tidemark::address_space space(executor, host);
+//   auto nic = co_await space.async_attach("0000:01:00.0", use_awaitable);   // result<device>
+//   for (const auto& region : nic->info().regions) ...
+//   co_await space.async_detach(*nic, use_awaitable);
+//
+// Devices bring their IOMMU group, and a group its container: one that is there, if it takes the group, else a new one.
+// Region events become map and unmap requests of every container; what devices dirty comes back per RAM block, since a block
+// can be seen at several IOVAs, or for a while at none.
 //
 // Threading: everything is called, and completes, on the executor the address space was made with (one thread or strand).
 // Nothing blocks. Order: events on overlapping ranges take effect in the order they were given; disjoint ones may overtake
-// each other. Cancellation: an event that was given is carried out; there is none to take it back but its opposite. Life:
-// containers, and the memory of the RAM blocks, outlive the address space, which outlives its operations.
+// each other. Attaches and detaches take turns, in the order they were given. Cancellation: what was given is carried out;
+// there is none to take it back but its opposite. Life: the host, and the memory of the RAM blocks, outlive the address
+// space, which outlives its operations. The destructor detaches all that is left, and blocks for as long as that takes.
 //
-// Errors: an event fails whole. A region that could not be mapped in one container is unmapped again from the others, and
-// error::undone says so, or what could not be undone.
+// Errors: an event fails whole. A region that could not be mapped in one container is unmapped again from the others, a
+// device that could not be attached leaves nothing behind, and error::undone says so, or what could not be undone.
 
 #pragma once
 
 #include <tidemark/container.hpp>
+#include <tidemark/device.hpp>
 #include <tidemark/error.hpp>
+#include <tidemark/host.hpp>
 #include <tidemark/operation.hpp>
 
 #include <cstddef>
@@ -61,9 +72,15 @@ class dirty_sink {
   virtual void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
 };
 
+struct attach_options {
+  /// The device never pins memory that the guest may give away (a mediated device that pins only what the guest's driver
+  /// uses), so RAM discarding stays allowed. All devices of a group say the same.
+  bool discard_safe = false;
+};
+
 class address_space {
  public:
-  explicit address_space(any_io_executor executor);
+  address_space(any_io_executor executor, host& host);
   address_space(const address_space&) = delete;
   address_space& operator=(const address_space&) = delete;
   ~address_space();
@@ -77,12 +94,36 @@ class address_space {
   /// The regions that are mapped now, ascending by IOVA.
   std::vector<region> regions() const;
 
-  /// Replays every region into `added`; from then on it takes part in every event. On failure it is as it was. EBUSY: it is
-  /// attached already.
-  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
-  auto async_attach(container& added, Token&& token) {
-    return detail::initiate<Token>(this, token, &address_space::start_attach, &added);
+  /// Attaches the device at a sysfs path ("/sys/bus/mdev/devices/<uuid>") or PCI address ("0000:01:00.0"): finds its group,
+  /// puts the group into a container, maps every region there is, opens the device and asks it what it is. Meanwhile RAM
+  /// discarding becomes blocked, and KVM is told of the group, where host has them. On failure all is as it was.
+  ///
+  /// Errors, beside what the kernel answers (error::what is the step): EBUSY, attached already, or the group is in use by
+  /// another process, or RAM discarding is required by someone; errc::group_not_viable, group_in_other_space,
+  /// no_iommu_model, no_iommu (regions that a noiommu group cannot have), discard_disagrees; a link in sysfs that is missing
+  /// (ENOENT), too long (ENAMETOOLONG), or no group number (EINVAL).
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<device>)) Token>
+  auto async_attach(std::string which, attach_options options, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_attach, std::move(which), options);
   }
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<device>)) Token>
+  auto async_attach(std::string which, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_attach, std::move(which), attach_options{});
+  }
+
+  /// Undoes attach in reverse order: closes the device, then, when it was its group's last, what the group had. What it
+  /// dirtied while tracking is not lost. Harmless when the device is not attached here; what the kernel refuses on the way
+  /// is a warning (container_options::warn), and the detach goes on.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_detach(device which, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_detach, std::move(which));
+  }
+
+  /// The devices attached now, by group.
+  std::vector<device> devices() const;
+
+  /// What the containers offer that the devices are in, oldest first.
+  std::vector<container_info> containers() const;
 
   /// A region came. errc::region_overlaps, region_unknown (the block or the part of it), region_misaligned, or what a map
   /// can fail with.
@@ -119,7 +160,8 @@ class address_space {
   }
 
  private:
-  void start_attach(completion<void> done, container* added);
+  void start_attach(completion<device> done, std::string which, attach_options options);
+  void start_detach(completion<void> done, device which);
   void start_add(completion<void> done, region added);
   void start_remove(completion<void> done, iova_range range);
   void start_tracking(completion<void> done, dirty_sink* sink);

@@ -15,7 +15,8 @@
 // it, until it is closed: devices go first. Completions not yet fetched then stay in the executor's context; an opened
 // device among them needs the kernel for as long.
 //
-// Kernel interface: <linux/vfio.h>, type1 (VFIO_TYPE1v2_IOMMU, else VFIO_TYPE1_IOMMU).
+// Kernel interface: <linux/vfio.h>: type1 (VFIO_TYPE1v2_IOMMU, else VFIO_TYPE1_IOMMU), sPAPR TCE (version 2, else 1),
+// noiommu; KVM_SET_DEVICE_ATTR of <linux/kvm.h>.
 
 #pragma once
 
@@ -27,15 +28,29 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tidemark {
 
-/// What VFIO_IOMMU_GET_INFO says.
+/// The driver behind a container, richest first: what VFIO_SET_IOMMU accepted.
+enum class iommu_type : std::uint8_t {
+  type1v2,   ///< VFIO_TYPE1v2_IOMMU
+  type1,     ///< VFIO_TYPE1_IOMMU: cannot track what devices dirty, and unmaps whole mappings only
+  spapr_v2,  ///< VFIO_SPAPR_TCE_v2_IOMMU: memory is registered, DMA windows come and go
+  spapr_v1,  ///< VFIO_SPAPR_TCE_IOMMU: one window
+  noiommu,   ///< VFIO_NOIOMMU_IOMMU: devices see physical memory; nothing can be mapped
+};
+
+std::string_view name_of(iommu_type type) noexcept;
+
+/// What a container offers with the groups in it: VFIO_IOMMU_GET_INFO, VFIO_IOMMU_SPAPR_TCE_GET_INFO.
 struct container_info {
+  iommu_type type = iommu_type::type1v2;
   std::uint64_t page_sizes = 0;  ///< a bit for each IOMMU page size; the lowest is the granule of every range
   std::uint64_t mappings_available =
       65535;                        ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
@@ -54,31 +69,55 @@ struct mapping {
   bool writable = true;  ///< devices may always read
 };
 
+/// What a container is told of the program around it.
+struct container_options {
+  /// KVM's VFIO device (KVM_CREATE_DEVICE with KVM_DEV_TYPE_VFIO), which is told of every group that comes and goes. Stays
+  /// the caller's, and outlives the container. -1: there is no KVM VM.
+  int kvm_device = -1;
+  /// Told of what failed without making the operation fail: KVM that did not take a group, a group that did not leave.
+  /// Called where the completions are, on the container's executor. May be empty.
+  std::function<void(const error&)> warn{};
+};
+
 class container {
  public:
   /// How many requests may be under way, from the call until the executor takes the completion; one more completes with
   /// errc::queue_full.
   static constexpr std::size_t queue_max = 65536;
 
-  container(any_io_executor executor, kernel::files& kernel, workers& threads);
+  container(any_io_executor executor, kernel::files& kernel, workers& threads, container_options options = {});
   container(const container&) = delete;
   container& operator=(const container&) = delete;
   ~container();
 
   any_io_executor get_executor() const noexcept { return executor_; }
 
-  /// Opens /dev/vfio/<group> and puts it into this container; the first group opens /dev/vfio/vfio and sets the IOMMU type.
-  /// On failure nothing is left open.
+  /// Opens /dev/vfio/<group> and puts it into this container; the first group opens /dev/vfio/vfio and sets the IOMMU type:
+  /// the richest that the kernel has. On failure nothing is left open. An error of operation::connect_container from a
+  /// container that has groups says that the group does not go with them: another container may take it.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<container_info>)) Token>
   auto async_connect(unsigned group, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_connect, group);
   }
 
+  /// Takes a group out (VFIO_GROUP_UNSET_CONTAINER) and closes it; its devices are closed before. With the last group every
+  /// mapping is gone and the container is as new. errc::not_attached.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_disconnect(unsigned group, Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_disconnect, group);
+  }
+
   /// Opens a device of a connected group by its name in the group (VFIO_GROUP_GET_DEVICE_FD): a PCI address, a platform
-  /// device's name.
+  /// device's name. Completes when the device has said what it is.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<device>)) Token>
   auto async_open_device(unsigned group, std::string name, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_open_device, group, std::move(name));
+  }
+
+  /// Closes a device in the lane, behind the requests given before: the driver may reset it. Harmless when it is closed.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_close_device(device which, Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_close_device, std::move(which));
   }
 
   /// VFIO_IOMMU_MAP_DMA. Completes without error only when the kernel said so.
@@ -122,7 +161,9 @@ class container {
 
  private:
   void start_connect(completion<container_info> done, unsigned group);
+  void start_disconnect(completion<void> done, unsigned group);
   void start_open_device(completion<device> done, unsigned group, std::string name);
+  void start_close_device(completion<void> done, device which);
   void start_map(completion<void> done, mapping what);
   void start_unmap(completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty);
   void start_tracking(completion<void> done, bool on);

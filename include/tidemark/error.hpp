@@ -48,6 +48,9 @@ enum class operation : std::uint8_t {
   migrate,
   start_ring,
   block_ram_discard,
+  tell_kvm,
+  attach,
+  detach,
   read_configuration,
 };
 
@@ -57,6 +60,10 @@ std::string_view name_of(operation what) noexcept;
 enum class errc : int {
   group_not_viable = 1,  ///< a device of the group is bound to a driver that is not VFIO's
   no_iommu_model,        ///< the container offers no IOMMU type that Tidemark speaks
+  no_iommu,              ///< a noiommu group's devices can have nothing mapped
+  group_in_other_space,  ///< a group whose devices are in another address space
+  discard_disagrees,     ///< devices of one group that say different things about RAM discarding
+  not_attached,          ///< a group or device that has to be attached first
   api_version,           ///< VFIO_GET_API_VERSION is not VFIO_API_VERSION
   malformed_capability,  ///< a capability chain that loops or leaves its buffer
   dirty_not_supported,   ///< the container cannot track dirty pages

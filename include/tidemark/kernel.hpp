@@ -79,6 +79,8 @@ class handle {
   void reset() noexcept {
     if (fd_ >= 0) owner_->close(std::exchange(fd_, -1));
   }
+  /// Gives the descriptor up: whoever takes it closes it.
+  int release() noexcept { return std::exchange(fd_, -1); }
   int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
 

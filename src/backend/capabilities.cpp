@@ -4,8 +4,9 @@
 
 #include <linux/vfio.h>
 
-#include <cstring>
-#include <set>
+#include <utility>
+
+#include "backend/capability_chain.hpp"
 
 namespace tidemark::backend {
 
@@ -13,15 +14,7 @@ namespace {
 
 using bytes = std::span<const std::byte>;
 
-/// Copies the structure at `offset`, if it is whole: the kernel's offsets promise no alignment.
-template <class Structure>
-bool copy_at(bytes from, std::size_t offset, Structure& copy) {
-  if (offset > from.size() || from.size() - offset < sizeof copy) return false;
-  std::memcpy(&copy, from.data() + offset, sizeof copy);
-  return true;
-}
-
-error malformed(std::string why) { return make_error(operation::get_info, errc::malformed_capability, {}, std::move(why)); }
+error malformed(std::string why) { return backend::malformed(operation::get_info, std::move(why)); }
 
 result<void> read_windows(bytes answer, std::size_t offset, container_info& info) {
   vfio_iommu_type1_info_cap_iova_range head;
@@ -78,14 +71,11 @@ result<container_info> read_iommu_info(bytes answer, std::uint64_t host_page_siz
   if (info.page_sizes == 0) return malformed("the IOMMU has no page size");
   if ((head.flags & VFIO_IOMMU_INFO_CAPS) == 0) return info;
 
-  std::set<std::size_t> visited;
-  for (std::size_t offset = head.cap_offset; offset != 0;) {
-    if (!visited.insert(offset).second) return malformed("the capability chain loops");
-    vfio_info_cap_header header;
-    if (!copy_at(answer, offset, header) || offset < sizeof head) return malformed("the capability chain leaves the buffer");
-    if (auto read = read_capability(answer, offset, header.id, host_page_size, info); !read) return read.error();
-    offset = header.next;
-  }
+  auto read = walk_capabilities(operation::get_info, answer, head.cap_offset, sizeof head,
+                                [&](const vfio_info_cap_header& header, std::size_t offset) {
+                                  return read_capability(answer, offset, header.id, host_page_size, info);
+                                });
+  if (!read) return read.error();
   return info;
 }
 

@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "backend/sysfs.hpp"
 #include "cli/log.hpp"
 #include "kernel/test_device.h"
 #include "ring/await.hpp"
@@ -35,8 +34,8 @@ demo_guest::demo_guest(ring::loop& loop, kernel::files& kernel, const demo_reque
       kernel_(kernel),
       request_(request),
       block_bytes_(request.config.memory_bytes / request.config.blocks),
-      container_(executor_, kernel, thread_workers()),
-      space_(executor_),
+      host_(kernel, thread_workers(), {.warn = [](const error& what) { log(log_level::warning, what.message()); }}),
+      space_(executor_, host_),
       region_choices_(request.config.seed),
       cpu_choices_(request.config.seed + 1),
       device_choices_(request.config.seed + 2),
@@ -45,9 +44,8 @@ demo_guest::demo_guest(ring::loop& loop, kernel::files& kernel, const demo_reque
 demo_guest::~demo_guest() = default;
 
 task<result<void>> demo_guest::prepare() {
-  if (auto connected = co_await connect_device(); !connected) co_return connected;
+  if (auto attached = co_await attach_device(); !attached) co_return attached;
   if (auto made = co_await make_memory(); !made) co_return made;
-  if (auto attached = co_await space_.async_attach(container_, resume_on{executor_}); !attached) co_return attached;
   for (block_index block = 0; block < memory_.size(); ++block) {
     if (auto added = co_await space_.async_add(stays(block), resume_on{executor_}); !added) co_return added;
     if (comes_and_goes(block).at.size == 0) continue;
@@ -61,19 +59,10 @@ task<result<void>> demo_guest::prepare() {
   co_return result<void>{};
 }
 
-task<result<void>> demo_guest::connect_device() {
-  if (request_.group) {
-    group_ = *request_.group;
-  } else {
-    auto found = backend::group_of_device(kernel_, "/sys/bus/platform/devices/" + request_.device);
-    if (!found) co_return found.error();
-    group_ = *found;
-  }
-  auto connected = co_await container_.async_connect(group_, resume_on{executor_});
-  if (!connected) co_return connected.error();
-  auto opened = co_await container_.async_open_device(group_, request_.device, resume_on{executor_});
-  if (!opened) co_return opened.error();
-  device_.emplace(std::move(*opened));
+task<result<void>> demo_guest::attach_device() {
+  auto attached = co_await space_.async_attach("/sys/bus/platform/devices/" + request_.device, resume_on{executor_});
+  if (!attached) co_return attached.error();
+  device_.emplace(std::move(*attached));
   co_return result<void>{};
 }
 
@@ -115,7 +104,9 @@ task<void> demo_guest::stop() {
   region_pace_.cancel();
   ring::timer pause(loop_);
   while (!region_task_ended_) co_await pause.until(loop_.now() + std::chrono::milliseconds(1));
-  device_.reset();
+  if (!device_) co_return;
+  if (auto detached = co_await space_.async_detach(*device_, resume_on{executor_}); !detached)
+    log(log_level::error, detached.error().message());
 }
 
 task<void> demo_guest::change_regions() {

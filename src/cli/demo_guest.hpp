@@ -12,8 +12,9 @@
 #pragma once
 
 #include <tidemark/address_space.hpp>
-#include <tidemark/container.hpp>
+#include <tidemark/device.hpp>
 #include <tidemark/dirty_log.hpp>
+#include <tidemark/host.hpp>
 #include <tidemark/migration.hpp>
 
 #include <atomic>
@@ -43,7 +44,7 @@ class demo_guest final : public guest {
   demo_guest(ring::loop& loop, kernel::files& kernel, const demo_request& request);
   ~demo_guest() override;
 
-  /// Memory, container, device, first regions. Nothing runs yet.
+  /// Memory, device, first regions. Nothing runs yet.
   ring::task<result<void>> prepare();
   /// The CPU, the device and the regions begin.
   void start();
@@ -55,12 +56,12 @@ class demo_guest final : public guest {
 
   address_space& space() noexcept { return space_; }
   dirty_log& cpu_log() noexcept { return *cpu_log_; }
-  unsigned group() const noexcept { return group_; }
+  unsigned group() const noexcept { return device_->group(); }
   demo_activity activity() const;
 
  private:
   ring::task<result<void>> make_memory();
-  ring::task<result<void>> connect_device();
+  ring::task<result<void>> attach_device();
   region stays(block_index block) const;
   region comes_and_goes(block_index block) const;
   ring::task<void> change_regions();
@@ -73,11 +74,10 @@ class demo_guest final : public guest {
   any_io_executor executor_;
   kernel::files& kernel_;
   const demo_request& request_;
-  unsigned group_ = 0;
   std::uint64_t block_bytes_ = 0;
 
   std::vector<guest_memory> memory_;
-  container container_;
+  host host_;
   address_space space_;
   std::optional<device> device_;
   std::unique_ptr<dirty_log> cpu_log_;

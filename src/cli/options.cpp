@@ -28,7 +28,6 @@ struct words {
   std::map<const key*, std::string> keys;
   std::string config_file;
   std::string role = "both";
-  std::string group;
   std::string device = TIDEMARK_TEST_DEVICE_NAME ".0";
   std::string inject;
   bool json = false;
@@ -63,10 +62,8 @@ void add_demo(CLI::App& app, words& given, const settings& built_in) {
   add_keys(*demo, given, "migration", "The migration", built_in);
   add_option(*demo, given.role, "--role", "ROLE", "Two machines",
              "both halves, in two processes of its own, or the one half here\nboth, source or destination; default both");
-  add_option(*demo, given.group, "--group", "NUMBER", "The host's VFIO, with --kernel linux",
-             "VFIO group of the test device\na number of /dev/vfio; default: found by itself");
   add_option(*demo, given.device, "--device", "NAME", "The host's VFIO, with --kernel linux",
-             "test device in its group\ndefault " + given.device);
+             "test device, by its name\ndefault " + given.device);
   demo->add_flag("--json", given.json, "JSON, one object a line, instead of the view for a person")
       ->disable_flag_override()
       ->group("Output");
@@ -187,17 +184,6 @@ result<demo_role> role_of(const std::string& text) {
   return refusal("--role: " + in_quotes(text) + " is not known; allowed: both, source or destination");
 }
 
-result<std::optional<unsigned>> group_of(const CLI::App& sub, const words& given, kernel_choice kernel) {
-  if (sub.count("--group") == 0) return std::optional<unsigned>{};
-  if (kernel != kernel_choice::host)
-    return refusal("--group: only the host's VFIO has groups to choose from; add --kernel linux");
-  const auto number = parse_number(given.group);
-  if (!number || *number > std::numeric_limits<int>::max()) {
-    return refusal("--group: " + in_quotes(given.group) + " is no group; allowed: the number of a file in /dev/vfio");
-  }
-  return std::optional<unsigned>{static_cast<unsigned>(*number)};
-}
-
 result<void> check_role(const demo_request& request) {
   if (request.role == demo_role::source && parse_endpoint(request.address)->port == 0) {
     return refusal("--role source: where is the destination? add --address HOST:PORT, as the destination printed it");
@@ -212,8 +198,6 @@ result<demo_request> demo_of(const CLI::App& sub, const words& given, settings c
   demo_request request;
   const auto role = role_of(given.role);
   if (!role) return role.error();
-  const auto group = group_of(sub, given, chosen.kernel);
-  if (!group) return group.error();
   if (sub.count("--inject") != 0 && given.inject != "flip-byte") {
     return refusal("--inject: " + in_quotes(given.inject) + " is not known; allowed: flip-byte");
   }
@@ -223,7 +207,6 @@ result<demo_request> demo_of(const CLI::App& sub, const words& given, settings c
     return refusal("--device: " + in_quotes(given.device) +
                    " is no test device; allowed: " TIDEMARK_TEST_DEVICE_NAME ".0 and so on");
   request.role = *role;
-  request.group = *group;
   request.json = given.json;
   request.flip_byte = sub.count("--inject") != 0;
   request.address = chosen.address;

@@ -29,7 +29,7 @@ to a second process over TCP: rounds of pre-copy, then a stop. Both sides compar
 
 Examples:
   tidemark demo --memory 4GiB --cpu-rate 256MiB --downtime-ms 50
-  tidemark demo --kernel linux --group 7              a test device of this host's VFIO
+  tidemark demo --kernel linux --device tidemark-test.1
   tidemark demo --role destination --address 0.0.0.0:7000
   tidemark demo --role source --address 192.0.2.7:7000
 

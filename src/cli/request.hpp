@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "cli/config.hpp"
@@ -17,11 +16,10 @@ enum class demo_role : std::uint8_t { both, source, destination };
 struct demo_request {
   settings config;
   demo_role role = demo_role::both;
-  bool json = false;              ///< JSON lines instead of the view for a person
-  bool flip_byte = false;         ///< the destination flips one byte before the comparison, which must fail then
-  std::string address;            ///< destination: where to listen; source: where to connect, never port 0
-  std::optional<unsigned> group;  ///< the VFIO group of the device; only with the kernel of the host
-  std::string device;             ///< the name to ask the group for
+  bool json = false;       ///< JSON lines instead of the view for a person
+  bool flip_byte = false;  ///< the destination flips one byte before the comparison, which must fail then
+  std::string address;     ///< destination: where to listen; source: where to connect, never port 0
+  std::string device;      ///< the test device's name on the platform bus
 };
 
 struct devices_request {

@@ -21,6 +21,14 @@ class category final : public boost::system::error_category {
         return "the group is not viable";
       case errc::no_iommu_model:
         return "no available IOMMU models";
+      case errc::no_iommu:
+        return "the group has no IOMMU: nothing can be mapped for its devices";
+      case errc::group_in_other_space:
+        return "the group is used in multiple address spaces";
+      case errc::discard_disagrees:
+        return "the devices of the group do not agree on RAM discarding";
+      case errc::not_attached:
+        return "not attached";
       case errc::api_version:
         return "the kernel speaks another VFIO API version";
       case errc::malformed_capability:
@@ -103,6 +111,12 @@ std::string_view name_of(operation what) noexcept {
       return "migrate";
     case operation::start_ring:
       return "start io_uring";
+    case operation::tell_kvm:
+      return "tell KVM";
+    case operation::attach:
+      return "attach";
+    case operation::detach:
+      return "detach";
     case operation::block_ram_discard:
       return "RAM discarding";
     case operation::read_configuration:

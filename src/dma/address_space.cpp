@@ -3,13 +3,13 @@
 #include <tidemark/address_space.hpp>
 
 #include <algorithm>
-#include <cerrno>
 #include <map>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "core/bitmap.hpp"
+#include "dma/attachments.hpp"
 #include "dma/range_lock.hpp"
 #include "ring/await.hpp"
 
@@ -42,15 +42,18 @@ bool wraps(const iova_range& range) noexcept { return range.size != 0 && range.i
 
 }  // namespace
 
-class address_space::state {
+class address_space::state final : public dma::container_user {
  public:
-  explicit state(any_io_executor executor) : executor_(std::move(executor)) {}
+  state(const any_io_executor& executor, host& host) : executor_(executor), attachments_(executor, host, *this) {}
 
   result<block_index> add_block(ram_block block);
   const std::vector<ram_block>& blocks() const noexcept { return blocks_; }
   std::vector<region> regions() const;
 
-  task<result<void>> attach(container& added);
+  dma::attachments& attachments() noexcept { return attachments_; }
+  task<result<void>> join(container& coming) override;
+  task<void> leave(container& going, unsigned last_group) override;
+
   task<result<void>> add(region added);
   task<result<void>> remove(iova_range range);
   task<result<void>> start_tracking(dirty_sink& sink);
@@ -78,9 +81,10 @@ class address_space::state {
   task<result<void>> map(member in, region added);
   task<result<void>> unmap(member in, region gone);
   task<result<void>> query(member in, region shown);
-  task<void> sync_region(iova_range range);
+  task<result<void>> sync_region(iova_range range);
+  template <class Ask>
+  task<void> ask_of_regions(Ask ask);
   task<result<void>> replay(container& added);
-  task<std::string> unmap_replayed(container& added, const std::vector<region>& mapped);
   void mark_all(const region& shown);
 
   any_io_executor executor_;
@@ -88,7 +92,8 @@ class address_space::state {
   std::map<std::uint64_t, region> regions_;  // by IOVA
   members members_;
   dma::range_lock ranges_;
-  dirty_sink* sink_ = nullptr;  // set while tracking
+  dirty_sink* sink_ = nullptr;    // set while tracking
+  dma::attachments attachments_;  // last: its containers are in use by what is above
 };
 
 result<block_index> address_space::state::add_block(ram_block block) {
@@ -150,6 +155,19 @@ task<std::vector<result<void>>> address_space::state::ask_all(Ask ask) {
     }(ask(asked[i], i), outcomes[i], left));
   co_await left;
   co_return outcomes;
+}
+
+/// The same of every region there is now, all asked before any is awaited.
+template <class Ask>
+task<void> address_space::state::ask_of_regions(Ask ask) {
+  const auto list = regions();
+  ring::latch left(list.size());
+  for (const auto& shown : list)
+    ring::start([](auto one, ring::latch& done) -> task<> {
+      (void)co_await std::move(one);
+      done.count_down();
+    }(ask(shown), left));
+  co_await left;
 }
 
 task<result<void>> address_space::state::map_in_all(region added) {
@@ -214,41 +232,30 @@ task<result<void>> address_space::state::remove(iova_range range) {
 }
 
 task<result<void>> address_space::state::replay(container& added) {
-  std::vector<region> mapped;
-  for (const auto& shown : regions()) {
-    auto outcome = co_await added.async_map(mapping_of(shown), resume_on{executor_});
-    if (outcome) {
-      mapped.push_back(shown);
-      continue;
-    }
-    error failure = outcome.error();
-    failure.undone = co_await unmap_replayed(added, mapped);
-    co_return failure;
-  }
+  for (const auto& shown : regions())
+    if (auto mapped = co_await added.async_map(mapping_of(shown), resume_on{executor_}); !mapped) co_return mapped;
   co_return result<void>{};
 }
 
-task<std::string> address_space::state::unmap_replayed(container& added, const std::vector<region>& mapped) {
-  std::vector<result<void>> undoing;
-  for (auto last = mapped.rbegin(); last != mapped.rend(); ++last) {
-    const auto unmapped = co_await added.async_unmap(last->at, resume_on{executor_});
-    undoing.push_back(unmapped ? result<void>{} : unmapped.error());
-  }
-  co_return taken_back("every region that had been mapped in the new container was unmapped", undoing);
-}
-
-task<result<void>> address_space::state::attach(container& added) {
+task<result<void>> address_space::state::join(container& coming) {
   const auto held = co_await ranges_.lock(everything);
-  if (std::any_of(members_.begin(), members_.end(), [&](const member& in) { return in.where == &added; }))
-    co_return kernel_error(operation::connect_container, EBUSY, {}, "the container is already attached");
-  member joining{&added, false};
-  if (sink_) joining.tracking = (co_await added.async_start_dirty_tracking(resume_on{executor_})).has_value();
-  if (auto replayed = co_await replay(added); !replayed) {
-    if (joining.tracking) (void)co_await added.async_stop_dirty_tracking(resume_on{executor_});
-    co_return replayed;
-  }
+  member joining{&coming, false};
+  if (sink_) joining.tracking = (co_await coming.async_start_dirty_tracking(resume_on{executor_})).has_value();
+  if (auto replayed = co_await replay(coming); !replayed) co_return replayed;
   members_.push_back(joining);
   co_return result<void>{};
+}
+
+// The mappings go with the group, under the lock: until then no region may be removed that this container still maps.
+task<void> address_space::state::leave(container& going, unsigned last_group) {
+  const auto held = co_await ranges_.lock(everything);
+  const auto at = std::find_if(members_.begin(), members_.end(), [&](const member& in) { return in.where == &going; });
+  if (at != members_.end()) {
+    const member leaving = *at;
+    members_.erase(at);
+    if (sink_) co_await ask_of_regions([&](const region& shown) { return query(leaving, shown); });
+  }
+  (void)co_await going.async_disconnect(last_group, resume_on{executor_});
 }
 
 task<result<void>> address_space::state::start_tracking(dirty_sink& sink) {
@@ -288,27 +295,21 @@ task<result<void>> address_space::state::query(member in, region shown) {
   co_return queried;
 }
 
-task<void> address_space::state::sync_region(iova_range range) {
+task<result<void>> address_space::state::sync_region(iova_range range) {
   const auto held = co_await ranges_.lock(range);
   const auto found = regions_.find(range.iova);
   if (found == regions_.end() || found->second.at != range || !sink_)
-    co_return;  // it went meanwhile, and its unmap told what was dirty
+    co_return result<void>{};  // it went meanwhile, and its unmap told what was dirty
   const region shown = found->second;
   co_await ask_all([&](member in, std::size_t) { return query(in, shown); });
+  co_return result<void>{};  // a query that failed has marked its region
 }
 
 task<result<void>> address_space::state::sync() {
   // Events given before take effect first: devices may have written already what is still being mapped.
   { const auto events_before = co_await ranges_.lock(everything); }
   if (!sink_) co_return result<void>{};
-  const auto list = regions();
-  ring::latch left(list.size());
-  for (const auto& shown : list)
-    ring::start([](task<void> one, ring::latch& done) -> task<> {
-      co_await std::move(one);
-      done.count_down();
-    }(sync_region(shown.at), left));
-  co_await left;
+  co_await ask_of_regions([&](const region& shown) { return sync_region(shown.at); });
   co_return result<void>{};
 }
 
@@ -323,16 +324,22 @@ task<result<void>> address_space::state::stop_tracking() {
   co_return outcome;
 }
 
-address_space::address_space(any_io_executor executor)
-    : executor_(std::move(executor)), state_(std::make_unique<state>(executor_)) {}
+address_space::address_space(any_io_executor executor, host& host)
+    : executor_(std::move(executor)), state_(std::make_unique<state>(executor_, host)) {}
 address_space::~address_space() = default;
 
 result<block_index> address_space::add_block(ram_block block) { return state_->add_block(std::move(block)); }
 const std::vector<ram_block>& address_space::blocks() const noexcept { return state_->blocks(); }
 std::vector<region> address_space::regions() const { return state_->regions(); }
 
-void address_space::start_attach(completion<void> done, container* added) {
-  ring::spawn(executor_, state_->attach(*added), std::move(done));
+std::vector<device> address_space::devices() const { return state_->attachments().devices(); }
+std::vector<container_info> address_space::containers() const { return state_->attachments().containers(); }
+
+void address_space::start_attach(completion<device> done, std::string which, attach_options options) {
+  ring::spawn(executor_, state_->attachments().attach(std::move(which), options), std::move(done));
+}
+void address_space::start_detach(completion<void> done, device which) {
+  ring::spawn(executor_, state_->attachments().detach(std::move(which)), std::move(done));
 }
 void address_space::start_add(completion<void> done, region added) {
   ring::spawn(executor_, state_->add(added), std::move(done));

@@ -7,12 +7,13 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
 
 #include <optional>
 #include <utility>
 
-#include "backend/type1.hpp"
+#include "backend/container_file.hpp"
 #include "dma/lane.hpp"
 
 namespace tidemark {
@@ -24,15 +25,24 @@ namespace {
 /// What every request of a container's lane can do: be carried out on the backend.
 class container_request : public dma::lane::request {
  public:
-  virtual void carry_out(backend::type1& backend) = 0;
+  virtual void carry_out(backend::container_file& backend) = 0;
 };
+
+/// Warnings arise in the lane and are told on the executor.
+std::function<void(const error&)> posted(const any_io_executor& executor, std::function<void(const error&)> warn) {
+  if (!warn) return {};
+  return [executor = asio::prefer(executor, asio::execution::outstanding_work.untracked),
+          warn = std::make_shared<std::function<void(const error&)>>(std::move(warn))](const error& what) {
+    asio::post(executor, [warn, what] { (*warn)(what); });
+  };
+}
 
 template <class Executor>
 auto tracked(Executor executor) {
   return asio::prefer(std::move(executor), asio::execution::outstanding_work.tracked);
 }
 
-/// One request with its handler. `Call` is what to do: result<T>(backend::type1&).
+/// One request with its handler. `Call` is what to do: result<T>(backend::container_file&).
 template <class T, class Call>
 class bound_request final : public container_request {
  public:
@@ -44,7 +54,7 @@ class bound_request final : public container_request {
         work_(tracked(executor)),
         handler_work_(tracked(asio::get_associated_executor(handler_, executor))) {}
 
-  void carry_out(backend::type1& backend) override { outcome_.emplace(call_(backend)); }
+  void carry_out(backend::container_file& backend) override { outcome_.emplace(call_(backend)); }
 
   void refuse(boost::system::error_code code) noexcept override {
     outcome_.emplace(error{code, what_, range_, {}, "nothing was changed"});
@@ -81,9 +91,9 @@ class bound_request final : public container_request {
 
 class container::state {
  public:
-  state(const any_io_executor& executor, kernel::files& kernel, workers& threads)
+  state(const any_io_executor& executor, kernel::files& kernel, workers& threads, container_options options)
       : executor_(executor),
-        backend_(kernel),
+        backend_(kernel, {options.kvm_device, posted(executor, std::move(options.warn))}),
         lane_(executor, threads, "tidemark-lane", queue_max, [this](dma::lane::batch& requests) {
           for (auto& item : requests) carry_out(static_cast<container_request&>(item));
         }) {}
@@ -95,6 +105,16 @@ class container::state {
     lane_.submit(std::move(item));
   }
 
+  /// For requests that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
+  template <class T, class Call>
+  void on_driver(operation what, iova_range range, completion<T> handler, Call call) {
+    submit(what, range, std::move(handler), [=](backend::container_file& backend) -> result<T> {
+      const auto driver = backend.driver(what, range);
+      if (!driver) return driver.error();
+      return call(**driver);
+    });
+  }
+
  private:
   /// When the container ends nobody waits longer than for the ioctl under way.
   void carry_out(container_request& item) {
@@ -103,42 +123,71 @@ class container::state {
   }
 
   any_io_executor executor_;
-  backend::type1 backend_;
+  backend::container_file backend_;
   dma::lane lane_;  // last: its worker uses the backend
 };
 
-container::container(any_io_executor executor, kernel::files& kernel, workers& threads)
-    : executor_(std::move(executor)), state_(std::make_unique<state>(executor_, kernel, threads)) {}
+std::string_view name_of(iommu_type type) noexcept {
+  switch (type) {
+    case iommu_type::type1v2:
+      return "type1v2";
+    case iommu_type::type1:
+      return "type1";
+    case iommu_type::spapr_v2:
+      return "sPAPR v2";
+    case iommu_type::spapr_v1:
+      return "sPAPR v1";
+    case iommu_type::noiommu:
+      return "noiommu";
+  }
+  return "unknown";
+}
+
+container::container(any_io_executor executor, kernel::files& kernel, workers& threads, container_options options)
+    : executor_(std::move(executor)), state_(std::make_unique<state>(executor_, kernel, threads, std::move(options))) {}
 
 container::~container() = default;
 
 void container::start_connect(completion<container_info> done, unsigned group) {
   state_->submit(operation::connect_container, {}, std::move(done),
-                 [group](backend::type1& backend) { return backend.connect(group); });
+                 [group](backend::container_file& backend) { return backend.connect(group); });
+}
+
+void container::start_disconnect(completion<void> done, unsigned group) {
+  state_->submit(operation::detach, {}, std::move(done),
+                 [group](backend::container_file& backend) { return backend.disconnect(group); });
 }
 
 void container::start_open_device(completion<device> done, unsigned group, std::string name) {
-  state_->submit(operation::open_device, {}, std::move(done),
-                 [group, name = std::move(name)](backend::type1& backend) { return backend.open_device(group, name); });
+  state_->submit(
+      operation::open_device, {}, std::move(done),
+      [group, name = std::move(name)](backend::container_file& backend) { return backend.open_device(group, name); });
+}
+
+void container::start_close_device(completion<void> done, device which) {
+  state_->submit(operation::detach, {}, std::move(done), [which](backend::container_file&) mutable {
+    which.close();
+    return result<void>{};
+  });
 }
 
 void container::start_map(completion<void> done, mapping what) {
-  state_->submit(operation::map, what.at, std::move(done), [what](backend::type1& backend) { return backend.map(what); });
+  state_->on_driver(operation::map, what.at, std::move(done), [what](backend::iommu& driver) { return driver.map(what); });
 }
 
 void container::start_unmap(completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty) {
-  state_->submit(operation::unmap, range, std::move(done),
-                 [range, dirty](backend::type1& backend) { return backend.unmap(range, dirty); });
+  state_->on_driver(operation::unmap, range, std::move(done),
+                    [range, dirty](backend::iommu& driver) { return driver.unmap(range, dirty); });
 }
 
 void container::start_tracking(completion<void> done, bool on) {
   const auto what = on ? operation::start_dirty_tracking : operation::stop_dirty_tracking;
-  state_->submit(what, {}, std::move(done), [on](backend::type1& backend) { return backend.set_dirty_tracking(on); });
+  state_->on_driver(what, {}, std::move(done), [on](backend::iommu& driver) { return driver.set_dirty_tracking(on); });
 }
 
 void container::start_query_dirty(completion<void> done, iova_range range, std::span<std::uint64_t> dirty) {
-  state_->submit(operation::query_dirty, range, std::move(done),
-                 [range, dirty](backend::type1& backend) { return backend.query_dirty(range, dirty); });
+  state_->on_driver(operation::query_dirty, range, std::move(done),
+                    [range, dirty](backend::iommu& driver) { return driver.query_dirty(range, dirty); });
 }
 
 }  // namespace tidemark

@@ -51,7 +51,7 @@ int failure_of(const std::string& target, int errno_value = 0) {
   one_link files(target, errno_value);
   const auto group = group_of_device(files, device);
   BOOST_REQUIRE(!group);
-  BOOST_TEST((group.error().what == operation::open_group));
+  BOOST_TEST((group.error().what == operation::attach));
   BOOST_TEST(group.error().message().find(device) != std::string::npos);
   return group.error().code.value();
 }

@@ -54,17 +54,27 @@ BOOST_AUTO_TEST_CASE(demo_has_the_defaults) {
   BOOST_TEST(!request.json);
   BOOST_TEST(!request.flip_byte);
   BOOST_TEST(request.address == "127.0.0.1:0");
-  BOOST_TEST(!request.group.has_value());
   BOOST_TEST(request.device == "tidemark-test.0");
 }
 
 BOOST_AUTO_TEST_CASE(every_option_arrives) {
-  const auto request = demo({"demo",      "--memory",        "4GiB",      "--blocks",         "8",           "--cpu-rate",
-                             "1M",        "--device-rate",   "2M",        "--region-changes", "7",           "--kernel",
-                             "linux",     "--seed",          "42",        "--downtime-ms",    "50",          "--bandwidth",
-                             "unlimited", "--rounds-max",    "3",         "--batch-pages",    "64",          "--json",
-                             "--role",    "destination",     "--address", "[::1]:7000",       "--group",     "5",
-                             "--device",  "tidemark-test.1", "--inject",  "flip-byte",        "--log-level", "debug"});
+  const auto request = demo({"demo",        "--memory",
+                             "4GiB",        "--blocks",
+                             "8",           "--cpu-rate",
+                             "1M",          "--device-rate",
+                             "2M",          "--region-changes",
+                             "7",           "--kernel",
+                             "linux",       "--seed",
+                             "42",          "--downtime-ms",
+                             "50",          "--bandwidth",
+                             "unlimited",   "--rounds-max",
+                             "3",           "--batch-pages",
+                             "64",          "--json",
+                             "--role",      "destination",
+                             "--address",   "[::1]:7000",
+                             "--device",    "tidemark-test.1",
+                             "--inject",    "flip-byte",
+                             "--log-level", "debug"});
   BOOST_TEST(request.config.memory_bytes == 4ull << 30);
   BOOST_TEST(request.config.blocks == 8u);
   BOOST_TEST(request.config.cpu_rate_bytes == 1ull << 20);
@@ -80,7 +90,6 @@ BOOST_AUTO_TEST_CASE(every_option_arrives) {
   BOOST_TEST(request.json);
   BOOST_TEST((request.role == demo_role::destination));
   BOOST_TEST(request.address == "[::1]:7000");
-  BOOST_TEST(request.group.value() == 5u);
   BOOST_TEST(request.device == "tidemark-test.1");
   BOOST_TEST(request.flip_byte);
 }
@@ -125,7 +134,7 @@ BOOST_AUTO_TEST_CASE(help_names_every_option_with_its_range_and_default) {
     BOOST_TEST(help.find(allowed(k) + "; default " + value_text(k, built_in)) != std::string::npos, k.option);
   }
   for (const auto* option :
-       {"--role", "--group", "--device", "--json", "--inject", "--config", "--version", "demo", "devices", "doctor"}) {
+       {"--role", "--device", "--json", "--inject", "--config", "--version", "demo", "devices", "doctor"}) {
     BOOST_TEST(help.find(option) != std::string::npos, option);
   }
   for (const auto* command : {"doctor", "devices"})
@@ -158,7 +167,6 @@ BOOST_AUTO_TEST_CASE(bad_values_are_refused) {
   BOOST_TEST(refused({"demo", "--role", "x"}) == "--role: \"x\" is not known; allowed: both, source or destination");
   BOOST_TEST(refused({"demo", "--inject", "x"}) == "--inject: \"x\" is not known; allowed: flip-byte");
   BOOST_TEST(refused({"demo", "--log-level", "loud"}).starts_with("--log-level: \"loud\" is not known"));
-  BOOST_TEST(refused({"demo", "--kernel", "linux", "--group", "x"}).starts_with("--group: \"x\" is no group"));
 }
 
 BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {
@@ -169,7 +177,6 @@ BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {
 }
 
 BOOST_AUTO_TEST_CASE(options_that_do_not_fit_together_are_refused) {
-  BOOST_TEST(refused({"demo", "--group", "5"}).starts_with("--group: only the host's VFIO has groups"));
   BOOST_TEST(refused({"demo", "--role", "source"}).starts_with("--role source: where is the destination?"));
   BOOST_TEST(refused({"demo", "--role", "source", "--address", "h:1", "--inject", "flip-byte"}).starts_with("--inject: "));
 }

@@ -10,7 +10,6 @@
 #include <array>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
-#include <deque>
 #include <map>
 #include <random>
 #include <set>
@@ -28,14 +27,9 @@ constexpr std::uint64_t block_pages = 64;
 class storm : bench {
  public:
   explicit storm(std::uint64_t seed, kernel::model_options options = {})
-      : bench(std::move(options)), engine_(seed), space_(loop.get_executor()) {
+      : bench(apart(std::move(options))), engine_(seed), space_(loop.get_executor(), around) {
     BOOST_REQUIRE(space_.add_block({"ram", ram_.data(), ram_.size()}));
-    for (unsigned group = 0; group < 2; ++group) {
-      auto& made = containers_.emplace_back(loop.get_executor(), files, threads);
-      BOOST_REQUIRE(done<container_info>([&](auto token) { made.async_connect(group, std::move(token)); }));
-      devices_.push_back(open_device(made, group));
-      BOOST_REQUIRE(done([&](auto token) { space_.async_attach(made, std::move(token)); }));
-    }
+    for (unsigned group = 0; group < 2; ++group) devices_.push_back(attach(space_, test_device(group)).value());
   }
 
   void rage(int steps, bool with_faults) {
@@ -138,7 +132,7 @@ class storm : bench {
   void agree() const {
     using entry = std::array<std::uint64_t, 5>;
     std::set<entry> said;
-    for (std::size_t in = 0; in < containers_.size(); ++in)
+    for (std::size_t in = 0; in < devices_.size(); ++in)
       for (const auto& shown : space_.regions())
         said.insert({in, shown.at.iova, shown.at.size, reinterpret_cast<std::uintptr_t>(ram_.data() + shown.offset),
                      shown.writable});
@@ -150,7 +144,6 @@ class storm : bench {
 
   std::mt19937_64 engine_;
   memory ram_{block_pages};
-  std::deque<container> containers_;
   std::vector<device> devices_;
   pages_sink sink_;
   address_space space_;

@@ -8,12 +8,14 @@
 #include <sys/mman.h>
 #include <tidemark/address_space.hpp>
 #include <tidemark/container.hpp>
+#include <tidemark/host.hpp>
 #include <tidemark/kernel_model.hpp>
 
 #include <boost/test/unit_test.hpp>
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "backend/faulty_files.hpp"
@@ -77,6 +79,14 @@ auto into(std::optional<result<T>>& outcome) {
   };
 }
 
+/// The test devices in groups of which each needs a container of its own.
+inline kernel::model_options apart(kernel::model_options options = {}) {
+  for (auto& group : options.groups) group.shares_container = false;
+  return options;
+}
+
+inline std::string test_device(unsigned group) { return "/sys/bus/platform/devices/tidemark-test." + std::to_string(group); }
+
 struct bench {
   explicit bench(kernel::model_options options = {}) : model(std::move(options)), files(model) {}
 
@@ -102,6 +112,13 @@ struct bench {
         .value();
   }
 
+  result<device> attach(address_space& to, const std::string& which, attach_options options = {}) {
+    return done<device>([&](auto token) { to.async_attach(which, options, std::move(token)); });
+  }
+  result<void> detach(address_space& from, const device& which) {
+    return done([&](auto token) { from.async_detach(which, std::move(token)); });
+  }
+
   /// The device writes eight bytes at an IOVA: 0, or the errno.
   int ring(const device& by, std::uint64_t iova) {
     const tidemark_test_doorbell bell{iova, 8, 0x0101010101010101};
@@ -113,6 +130,7 @@ struct bench {
   faulty_files files;
   hand_workers threads;
   manual_loop loop;
+  host around{files, threads};
 };
 
 }  // namespace tidemark::tests

@@ -189,25 +189,26 @@ BOOST_FIXTURE_TEST_CASE(one_operation_is_cancelled_and_no_other, program) {
 }
 
 BOOST_FIXTURE_TEST_CASE(an_address_space_lives_on_the_program_s_loop, program) {
-  address_space space(loop.get_executor());
+  host around(kernel);
+  address_space space(loop.get_executor(), around);
   BOOST_REQUIRE(space.add_block({"ram", memory.data(), memory.size()}));
   pages_told told;
   run([&]() -> awaitable<void> {
-    BOOST_REQUIRE((co_await here.async_connect(0, use_awaitable)).has_value());
-    const auto opened = co_await here.async_open_device(0, "tidemark-test.0", use_awaitable);
-    BOOST_REQUIRE(opened.has_value());
-    BOOST_TEST((co_await space.async_attach(here, use_awaitable)).has_value());
+    const auto attached = co_await space.async_attach("/sys/bus/platform/devices/tidemark-test.0", use_awaitable);
+    BOOST_REQUIRE(attached.has_value());
     BOOST_TEST((co_await space.async_add({{0, 8 * page_bytes}, 0, 0, true}, use_awaitable)).has_value());
     BOOST_TEST((co_await space.async_add({{0, page_bytes}, 0, 0, true}, use_awaitable)).error().code ==
                make_error_code(errc::region_overlaps));
     BOOST_TEST((co_await space.async_start_tracking(told, use_awaitable)).has_value());
-    BOOST_TEST(device_writes(*opened, 2 * page_bytes));
+    BOOST_TEST(device_writes(*attached, 2 * page_bytes));
     BOOST_TEST((co_await space.async_sync_dirty(use_awaitable)).has_value());
     BOOST_TEST(told.mask == 4U);
-    BOOST_TEST(device_writes(*opened, 5 * page_bytes));
+    BOOST_TEST(device_writes(*attached, 5 * page_bytes));
     BOOST_TEST((co_await space.async_remove({0, 8 * page_bytes}, use_awaitable)).has_value());
     BOOST_TEST(told.mask == 36U);
     BOOST_TEST((co_await space.async_stop_tracking(use_awaitable)).has_value());
+    BOOST_TEST((co_await space.async_detach(*attached, use_awaitable)).has_value());
+    BOOST_TEST(kernel.open_descriptors() == 0U);
   });
   BOOST_TEST(kernel.mapping_count() == 0U);
 }

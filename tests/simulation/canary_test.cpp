@@ -13,6 +13,8 @@
 
 namespace tidemark::simulation {
 
+using tests::dirty_pages_flags;
+
 namespace {
 
 using ring::task;
@@ -47,10 +49,6 @@ replacements kernel_that(Call call) {
 }
 
 void forget(const vfio_bitmap& told) { std::memset(told.data, 0, told.size); }
-
-std::uint32_t dirty_pages_flags(std::uintptr_t argument) {
-  return reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags;
-}
 
 /// Flips a bit in the first byte of each long read.
 class flipping_stream final : public ring::byte_stream {
@@ -132,7 +130,7 @@ BOOST_AUTO_TEST_CASE(a_kernel_that_forgets_the_dirty_pages_of_an_unmap_is_notice
 BOOST_AUTO_TEST_CASE(a_kernel_that_forgets_the_dirty_pages_of_a_query_is_noticed) {
   const auto with = kernel_that([](unsigned long request, std::uintptr_t argument, auto pass) {
     const int answer = pass();
-    if (request == VFIO_IOMMU_DIRTY_PAGES && (dirty_pages_flags(argument) & VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP))
+    if (dirty_pages_flags(request, argument) == VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP)
       forget(reinterpret_cast<vfio_iommu_type1_dirty_bitmap_get*>(argument + sizeof(vfio_iommu_type1_dirty_bitmap))->bitmap);
     return answer;
   });
@@ -142,7 +140,7 @@ BOOST_AUTO_TEST_CASE(a_kernel_that_forgets_the_dirty_pages_of_a_query_is_noticed
 BOOST_AUTO_TEST_CASE(a_kernel_in_which_everything_is_always_dirty_is_noticed) {
   const auto with = kernel_that([](unsigned long request, std::uintptr_t argument, auto pass) {
     const int answer = pass();
-    if (request == VFIO_IOMMU_DIRTY_PAGES && (dirty_pages_flags(argument) & VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP)) {
+    if (dirty_pages_flags(request, argument) == VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP) {
       const auto& told =
           reinterpret_cast<vfio_iommu_type1_dirty_bitmap_get*>(argument + sizeof(vfio_iommu_type1_dirty_bitmap))->bitmap;
       std::memset(told.data, 0xff, told.size);
@@ -154,7 +152,7 @@ BOOST_AUTO_TEST_CASE(a_kernel_in_which_everything_is_always_dirty_is_noticed) {
 
 BOOST_AUTO_TEST_CASE(tracking_that_does_not_stop_is_noticed) {
   const auto with = kernel_that([](unsigned long request, std::uintptr_t argument, auto pass) {
-    if (request == VFIO_IOMMU_DIRTY_PAGES && dirty_pages_flags(argument) == VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP) return 0;
+    if (dirty_pages_flags(request, argument) == VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP) return 0;
     return pass();
   });
   BOOST_TEST(noticed(with, "tracking is on after the migration"));

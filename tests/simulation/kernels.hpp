@@ -14,6 +14,7 @@
 #include <set>
 
 #include "simulation/world.hpp"
+#include "support/dirty_pages.hpp"
 #include "support/passing_kernel.hpp"
 
 namespace tidemark::simulation {
@@ -38,8 +39,7 @@ class watched_kernel final : public tests::passing_kernel {
     const int answer = failed ? *failed : passing_kernel::ioctl(fd, request, argument);
     luck_.note(request);
     luck_.note(static_cast<std::uint64_t>(answer));
-    if (request == VFIO_IOMMU_DIRTY_PAGES && answer == 0)
-      note_tracking(fd, reinterpret_cast<vfio_iommu_type1_dirty_bitmap*>(argument)->flags);
+    if (answer == 0) note_tracking(fd, tests::dirty_pages_flags(request, argument));
     return answer;
   }
 

@@ -17,6 +17,12 @@ namespace tidemark::simulation {
 using ring::resume_on;
 using ring::task;
 
+kernel::model_options groups_apart() {
+  kernel::model_options options;
+  for (auto& group : options.groups) group.shares_container = false;
+  return options;
+}
+
 memory::memory(std::uint64_t bytes)
     : bytes_(static_cast<std::byte*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)),
              bytes) {}
@@ -26,7 +32,12 @@ memory::~memory() {
 }
 
 machine::machine(ring::loop& loop, chance& luck, turn_workers& threads, kernels on, const log_wrapper& wrap_log)
-    : loop_(loop), luck_(luck), threads_(threads), kernel_(on), executor_(loop.get_executor()), space_(executor_) {
+    : loop_(loop),
+      luck_(luck),
+      kernel_(on),
+      executor_(loop.get_executor()),
+      host_(on.calls, threads),
+      space_(executor_, host_) {
   const auto blocks = 1 + luck_.below(3);
   for (std::uint64_t i = 0; i < blocks; ++i) {
     const auto& bytes = memory_.emplace_back((1 + luck_.below(120)) * page_bytes).bytes();
@@ -46,12 +57,10 @@ machine::~machine() = default;
 task<void> machine::power_on() {
   const auto containers = 1 + luck_.below(2);
   for (unsigned group = 0; group < containers; ++group) {
-    auto& made = *containers_.emplace_back(std::make_unique<container>(executor_, kernel_.calls, threads_));
-    BOOST_REQUIRE((co_await made.async_connect(group, resume_on{executor_})).has_value());
-    auto opened = co_await made.async_open_device(group, "tidemark-test." + std::to_string(group), resume_on{executor_});
-    BOOST_REQUIRE(opened.has_value());
-    devices_.push_back(std::move(*opened));
-    BOOST_REQUIRE((co_await space_.async_attach(made, resume_on{executor_})).has_value());
+    const auto path = "/sys/bus/platform/devices/tidemark-test." + std::to_string(group);
+    auto attached = co_await space_.async_attach(path, resume_on{executor_});
+    BOOST_REQUIRE(attached.has_value());
+    devices_.push_back(std::move(*attached));
   }
   running_ = on_ = true;
   ring::start(act(30us * pace_, [this]() -> task<void> {
@@ -80,7 +89,6 @@ task<void> machine::power_off() {
   on_ = running_ = false;
   ring::timer pause(loop_);
   while (actors_ != 0) co_await pause.until(loop_.now() + 1ms);
-  devices_.clear();
 }
 
 void machine::cpu_step() {
@@ -184,7 +192,7 @@ void machine::start_resume(completion<void> done) {
 
 bool machine::mappings_agree() const {
   std::set<std::array<std::uint64_t, 5>> expected;
-  for (std::size_t in = 0; in < containers_.size(); ++in)
+  for (std::size_t in = 0; in < devices_.size(); ++in)
     for (const auto& shown : space_.regions())
       expected.insert({in, shown.at.iova, shown.at.size,
                        reinterpret_cast<std::uintptr_t>(space_.blocks()[shown.block].host + shown.offset), shown.writable});

@@ -26,6 +26,9 @@
 
 namespace tidemark::simulation {
 
+/// The model's groups, each of which needs a container of its own.
+kernel::model_options groups_apart();
+
 /// Page-aligned memory, zeroed.
 class memory {
  public:
@@ -93,14 +96,13 @@ class machine final : public guest {
 
   ring::loop& loop_;
   chance& luck_;
-  turn_workers& threads_;
   kernels kernel_;
   any_io_executor executor_;
   std::vector<memory> memory_;
   std::vector<std::vector<std::byte>> expected_;  ///< of each block
   std::map<std::uint64_t, region> expected_regions_;
+  host host_;
   address_space space_;
-  std::vector<std::unique_ptr<container>> containers_;
   std::vector<device> devices_;
   std::unique_ptr<dirty_log> log_;
   std::unique_ptr<cpu_dirty_source> wrapped_log_;

@@ -30,7 +30,7 @@ namespace tidemark::simulation {
 class small_host {
  public:
   explicit small_host(const std::vector<std::uint64_t>& pages_of_blocks, unsigned containers = 1)
-      : space_(loop_.get_executor()) {
+      : space_(loop_.get_executor(), host_) {
     for (const auto pages : pages_of_blocks) {
       const auto bytes = memory_.emplace_back(pages * page_bytes).bytes();
       BOOST_REQUIRE(space_.add_block({"ram" + std::to_string(memory_.size() - 1), bytes.data(), bytes.size()}));
@@ -60,13 +60,10 @@ class small_host {
   }
 
   void add_container(unsigned group) {
-    auto& made = *containers_.emplace_back(std::make_unique<container>(executor(), kernel_, threads_));
-    BOOST_REQUIRE(wait([&](auto token) { return made.async_connect(group, token); }).has_value());
-    const auto name = "tidemark-test." + std::to_string(group);
-    auto opened = wait([&](auto token) { return made.async_open_device(group, name, token); });
-    BOOST_REQUIRE(opened.has_value());
-    devices_.push_back(std::move(*opened));
-    BOOST_REQUIRE(wait([&](auto token) { return space_.async_attach(made, token); }).has_value());
+    const auto path = "/sys/bus/platform/devices/tidemark-test." + std::to_string(group);
+    auto attached = wait([&](auto token) { return space_.async_attach(path, token); });
+    BOOST_REQUIRE(attached.has_value());
+    devices_.push_back(std::move(*attached));
   }
 
   void add(std::uint64_t iova, std::uint64_t pages, block_index block, std::uint64_t first_page = 0) {
@@ -110,10 +107,10 @@ class small_host {
   tests::manual_loop loop_;
   chance luck_{1};
   turn_workers threads_{loop_, luck_};
-  kernel::model model_;
+  kernel::model model_{groups_apart()};
   watched_kernel kernel_{model_, luck_};
+  host host_{kernel_, threads_};
   std::vector<memory> memory_;
-  std::vector<std::unique_ptr<container>> containers_;
   std::vector<device> devices_;
   address_space space_;
   std::unique_ptr<dirty_log> log_;

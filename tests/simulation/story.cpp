@@ -193,7 +193,7 @@ class story {
   chance luck_;
   const replacements& with_;
   turn_workers threads_;
-  kernel::model model_;
+  kernel::model model_{groups_apart()};
   watched_kernel watched_;
   std::unique_ptr<kernel::files> replaced_kernel_;
   ending end_;

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The contract of an IOMMU driver behind a container file: map, unmap, start, stop and read dirty. One object is the driver
+// that VFIO_SET_IOMMU chose for one container: type1, sPAPR or noiommu.
+//
+// Threading: every call blocks; one thread at a time (the container's lane). The container file, and a group in it, outlive
+// the object.
+//
+// Invariant: a call that fails leaves what was mapped as it was before, but for an unmap, of which the kernel may have done
+// a part.
+
+#pragma once
+
+#include <tidemark/container.hpp>
+
+#include <cstdint>
+#include <span>
+
+namespace tidemark::backend {
+
+class iommu {
+ public:
+  virtual ~iommu() = default;
+
+  /// What the container can do with the groups that are in it now. Asked again whenever a group came.
+  virtual result<container_info> read_info() = 0;
+
+  virtual result<void> map(const mapping& what) = 0;
+
+  /// Gives the bytes unmapped. With a bitmap, what devices dirtied up to the unmap is in it.
+  virtual result<std::uint64_t> unmap(iova_range range, std::span<std::uint64_t> dirty) = 0;
+
+  // A driver that cannot track what devices dirty leaves these as they are: errc::dirty_not_supported.
+  virtual result<void> set_dirty_tracking(bool on) {
+    return make_error(on ? operation::start_dirty_tracking : operation::stop_dirty_tracking, errc::dirty_not_supported);
+  }
+  virtual result<void> query_dirty(iova_range range, std::span<std::uint64_t> /*dirty*/) {
+    return make_error(operation::query_dirty, errc::dirty_not_supported, range);
+  }
+};
+
+}  // namespace tidemark::backend
