@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <linux/vfio.h>
 
+#include <array>
+#include <span>
 #include <utility>
 
 #include "backend/device_file.hpp"
@@ -18,6 +20,15 @@ namespace tidemark::backend {
 namespace {
 
 constexpr auto connecting = operation::connect_container;
+
+struct model {
+  iommu_type type;
+  std::uintptr_t number;  ///< of VFIO_CHECK_EXTENSION and VFIO_SET_IOMMU
+};
+constexpr std::array richest_first{
+    model{iommu_type::type1v2, VFIO_TYPE1v2_IOMMU}, model{iommu_type::type1, VFIO_TYPE1_IOMMU},
+    model{iommu_type::spapr_v2, VFIO_SPAPR_TCE_v2_IOMMU}, model{iommu_type::spapr_v1, VFIO_SPAPR_TCE_IOMMU}};
+constexpr std::array without_iommu{model{iommu_type::noiommu, VFIO_NOIOMMU_IOMMU}};
 
 /// Takes a group out of its container again unless it is told that it may stay.
 class joined_group {
@@ -90,38 +101,43 @@ result<container_info> container_file::open_container(const group& first) {
   return info;
 }
 
-bool container_file::offers(int file, std::uintptr_t type) { return kernel_.ioctl(file, VFIO_CHECK_EXTENSION, type) > 0; }
-
-int container_file::set_iommu(int file, std::uintptr_t type) { return kernel_.ioctl(file, VFIO_SET_IOMMU, type); }
-
-result<std::unique_ptr<iommu>> container_file::set_spapr(int file, bool v2) {
-  auto driver = std::make_unique<spapr>(kernel_, file, v2);
-  if (auto begun = driver->begin(); !begun) return begun.error();
-  return std::unique_ptr<iommu>(std::move(driver));
+result<bool> container_file::offers(int file, std::uintptr_t type) {
+  const int answer = kernel_.ioctl(file, VFIO_CHECK_EXTENSION, type);
+  if (answer < 0) return kernel_error(connecting, -answer, {}, "VFIO_CHECK_EXTENSION");
+  return answer > 0;
 }
 
-// Richest first. A failure is final, but for sPAPR: the platform offers both versions and cannot know which of them works
-// before a group is there.
+result<std::unique_ptr<iommu>> container_file::driver_of(int file, iommu_type type) {
+  switch (type) {
+    case iommu_type::type1v2:
+    case iommu_type::type1:
+      return std::unique_ptr<iommu>(std::make_unique<type1>(kernel_, file, type == iommu_type::type1v2));
+    case iommu_type::spapr_v2:
+    case iommu_type::spapr_v1: {
+      auto driver = std::make_unique<spapr>(kernel_, file, type == iommu_type::spapr_v2);
+      if (auto begun = driver->begin(); !begun) return begun.error();
+      return std::unique_ptr<iommu>(std::move(driver));
+    }
+    case iommu_type::noiommu:
+      break;
+  }
+  return std::unique_ptr<iommu>(std::make_unique<no_iommu>());
+}
+
+// The richest that is offered. That it is refused is final, but for sPAPR v2: the platform offers both versions and cannot
+// know which of them works before a group is there.
 result<std::unique_ptr<iommu>> container_file::set_iommu_type(int file, bool noiommu) {
-  const auto refused = [](int answer) { return kernel_error(connecting, -answer, {}, "VFIO_SET_IOMMU"); };
-  if (noiommu) {
-    if (const int answer = set_iommu(file, VFIO_NOIOMMU_IOMMU); answer < 0) return refused(answer);
-    return std::unique_ptr<iommu>(std::make_unique<no_iommu>());
+  const auto models = noiommu ? std::span<const model>(without_iommu) : std::span<const model>(richest_first);
+  int refusal = 0;
+  for (const auto& [type, number] : models) {
+    const auto offered = offers(file, number);
+    if (!offered) return offered.error();
+    if (!*offered) continue;
+    refusal = kernel_.ioctl(file, VFIO_SET_IOMMU, number);
+    if (refusal == 0) return driver_of(file, type);
+    if (type != iommu_type::spapr_v2) break;
   }
-  for (const bool v2 : {true, false}) {
-    const std::uintptr_t type = v2 ? VFIO_TYPE1v2_IOMMU : VFIO_TYPE1_IOMMU;
-    if (!offers(file, type)) continue;
-    if (const int answer = set_iommu(file, type); answer < 0) return refused(answer);
-    return std::unique_ptr<iommu>(std::make_unique<type1>(kernel_, file, v2));
-  }
-  int answer = 0;
-  for (const bool v2 : {true, false}) {
-    const std::uintptr_t type = v2 ? VFIO_SPAPR_TCE_v2_IOMMU : VFIO_SPAPR_TCE_IOMMU;
-    if (!offers(file, type)) continue;
-    answer = set_iommu(file, type);
-    if (answer == 0) return set_spapr(file, v2);
-  }
-  if (answer < 0) return refused(answer);
+  if (refusal != 0) return kernel_error(connecting, -refusal, {}, "VFIO_SET_IOMMU");
   return make_error(connecting, errc::no_iommu_model, {}, "load vfio_iommu_type1 (modprobe vfio_iommu_type1)");
 }
 

@@ -48,9 +48,8 @@ class container_file {
   result<container_info> join(const group& joining);
   result<container_info> open_container(const group& first);
   result<std::unique_ptr<iommu>> set_iommu_type(int container_file, bool noiommu);
-  result<std::unique_ptr<iommu>> set_spapr(int container_file, bool v2);
-  int set_iommu(int container_file, std::uintptr_t type);
-  bool offers(int container_file, std::uintptr_t type);
+  result<std::unique_ptr<iommu>> driver_of(int container_file, iommu_type type);
+  result<bool> offers(int container_file, std::uintptr_t type);
   void leave(groups::iterator leaving);
   void warn(const result<void>& outcome) const;
 

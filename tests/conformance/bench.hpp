@@ -183,6 +183,12 @@ std::vector<test_case> bitmap_cases();
 std::vector<test_case> spapr_cases();
 std::vector<test_case> noiommu_cases();
 
+/// The test guest's groups, as tests/vm/guest-init makes them: besides the usual ones one of two devices, and one that is
+/// not viable.
+std::vector<kernel::model_group> modelled_guest_groups();
+/// The same by what they are good for.
+topology groups_of(const kernel::model_options& options);
+
 /// The groups of the kernel this program runs on, found by the names of their devices.
 topology discover();
 kernel::kernel_version running_version();
