@@ -3,6 +3,7 @@
 // The type1 backend on the model: what it asks, what it tells, and that a failure leaves everything as it was.
 
 #include <linux/vfio.h>
+#include <tidemark/kernel_faulty.hpp>
 #include <tidemark/kernel_model.hpp>
 
 #include <array>
@@ -12,13 +13,13 @@
 #include <vector>
 
 #include "backend/driven_container.hpp"
-#include "backend/faulty_files.hpp"
 #include "kernel/test_device.h"
+#include "support/ruled_kernel.hpp"
 
 using namespace tidemark;
 using type1 = tests::driven_container;
-using tests::faulty_files;
 using tests::refuses;
+using tests::ruled_kernel;
 
 namespace {
 
@@ -91,13 +92,13 @@ BOOST_AUTO_TEST_CASE(a_second_group_shares_the_container_and_narrows_its_windows
 BOOST_AUTO_TEST_CASE(a_second_group_that_fails_at_any_call_leaves_the_first_as_it_was) {
   for (std::uint64_t n = 1;; ++n) {
     kernel::model model;
-    faulty_files files(model);
+    kernel::faulty files(model);
     type1 backend(files);
     BOOST_REQUIRE(backend.connect(0));
     BOOST_REQUIRE(backend.map(pages_at(0, 1)));
-    files.fail_call(n, EIO);
+    files.fail_nth(n, EIO);
     const auto second = backend.connect(2);
-    if (!files.failed()) break;
+    if (files.injected() == 0) break;
     BOOST_TEST(!second.has_value());
     BOOST_TEST(model.open_descriptors() == 2U);
     BOOST_TEST(model.mapping_count() == 1U);
@@ -111,8 +112,8 @@ BOOST_AUTO_TEST_CASE(whatever_call_fails_nothing_is_left_behind) {
   for (std::uint64_t n = 1;; ++n) {
     BOOST_TEST_CONTEXT("call " << n) {
       kernel::model model;
-      faulty_files files(model);
-      files.fail_call(n, EIO);
+      kernel::faulty files(model);
+      files.fail_nth(n, EIO);
       bool all = false;
       {
         type1 backend(files);
@@ -125,7 +126,7 @@ BOOST_AUTO_TEST_CASE(whatever_call_fails_nothing_is_left_behind) {
         } else {
           all = true;
         }
-        if (all && !files.failed()) return;  // past the last call
+        if (all && files.injected() == 0) return;  // past the last call
       }
       nothing_is_open(model);
     }
@@ -134,7 +135,7 @@ BOOST_AUTO_TEST_CASE(whatever_call_fails_nothing_is_left_behind) {
 
 BOOST_AUTO_TEST_CASE(a_failed_connect_can_be_repeated) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   type1 backend(files);
   files.set_rule(refuses(VFIO_SET_IOMMU, EIO));
   BOOST_TEST(backend.connect(0).error().code.value() == EIO);
@@ -145,7 +146,7 @@ BOOST_AUTO_TEST_CASE(a_failed_connect_can_be_repeated) {
 // covers R3
 BOOST_AUTO_TEST_CASE(another_api_version_is_refused_with_both_numbers) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   files.set_rule([](unsigned long request, std::uintptr_t) {
     return request == VFIO_GET_API_VERSION ? std::optional(7) : std::nullopt;
   });
@@ -159,7 +160,7 @@ BOOST_AUTO_TEST_CASE(another_api_version_is_refused_with_both_numbers) {
 // covers R3
 BOOST_AUTO_TEST_CASE(a_kernel_that_does_not_tell_its_version_is_reported_with_its_answer) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   files.set_rule(refuses(VFIO_GET_API_VERSION, EPERM));
   BOOST_TEST(connect_fails(files).code.value() == EPERM);
 }
@@ -167,7 +168,7 @@ BOOST_AUTO_TEST_CASE(a_kernel_that_does_not_tell_its_version_is_reported_with_it
 // covers R4
 BOOST_AUTO_TEST_CASE(no_type_that_is_offered_is_no_iommu_model) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   files.set_rule([](unsigned long request, std::uintptr_t) {
     return request == VFIO_CHECK_EXTENSION ? std::optional(0) : std::nullopt;
   });
@@ -180,7 +181,7 @@ BOOST_AUTO_TEST_CASE(no_type_that_is_offered_is_no_iommu_model) {
 // covers R4
 BOOST_AUTO_TEST_CASE(a_type_that_is_offered_and_refused_is_final) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   std::vector<std::uintptr_t> tried;
   files.set_rule([&](unsigned long request, std::uintptr_t type) -> std::optional<int> {
     if (request != VFIO_SET_IOMMU) return std::nullopt;
@@ -194,7 +195,7 @@ BOOST_AUTO_TEST_CASE(a_type_that_is_offered_and_refused_is_final) {
 // covers R4 R25: type1 without v2 has no dirty tracking, whatever its information says
 BOOST_AUTO_TEST_CASE(without_v2_the_container_is_v1_and_cannot_track) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   files.set_rule([](unsigned long request, std::uintptr_t type) {
     return request == VFIO_CHECK_EXTENSION && type == VFIO_TYPE1v2_IOMMU ? std::optional(0) : std::nullopt;
   });
@@ -244,7 +245,7 @@ BOOST_AUTO_TEST_CASE(a_group_file_that_does_not_open_names_cause_and_cure) {
 // covers R5
 BOOST_AUTO_TEST_CASE(the_information_is_asked_again_while_argsz_grows) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   std::vector<std::uint32_t> asked;
   files.set_rule([&](unsigned long request, std::uintptr_t argument) -> std::optional<int> {
     if (request != VFIO_IOMMU_GET_INFO) return std::nullopt;
@@ -262,7 +263,7 @@ BOOST_AUTO_TEST_CASE(the_information_is_asked_again_while_argsz_grows) {
 // covers R5
 BOOST_AUTO_TEST_CASE(an_argsz_beyond_reason_is_an_error) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   files.set_rule([](unsigned long request, std::uintptr_t argument) -> std::optional<int> {
     if (request != VFIO_IOMMU_GET_INFO) return std::nullopt;
     reinterpret_cast<vfio_iommu_type1_info*>(argument)->argsz = ~0U;
@@ -391,7 +392,7 @@ BOOST_AUTO_TEST_CASE(a_bitmap_over_the_largest_is_refused_before_the_ioctl) {
   kernel::model_options options;
   options.bitmap_bytes_max = 8;
   kernel::model model(options);
-  faulty_files files(model);
+  ruled_kernel files(model);
   type1 backend(files);
   BOOST_REQUIRE(backend.connect(0));
   BOOST_REQUIRE(backend.map(pages_at(0, 65)));
@@ -407,7 +408,7 @@ BOOST_AUTO_TEST_CASE(a_bitmap_over_the_largest_is_refused_before_the_ioctl) {
 
 BOOST_AUTO_TEST_CASE(a_bitmap_too_small_for_the_range_is_refused_before_the_ioctl) {
   kernel::model model;
-  faulty_files files(model);
+  ruled_kernel files(model);
   type1 backend(files);
   BOOST_REQUIRE(backend.connect(0));
   BOOST_REQUIRE(backend.map(pages_at(0, 65)));

@@ -18,11 +18,11 @@
 #include <string>
 #include <utility>
 
-#include "backend/faulty_files.hpp"
 #include "dma/hand_workers.hpp"
 #include "kernel/test_device.h"
 #include "ring/executor.hpp"
 #include "support/manual_loop.hpp"
+#include "support/ruled_kernel.hpp"
 
 namespace tidemark::tests {
 
@@ -127,7 +127,7 @@ struct bench {
   }
 
   kernel::model model;
-  faulty_files files;
+  ruled_kernel files;
   hand_workers threads;
   manual_loop loop;
   host around{files, threads};

@@ -201,7 +201,7 @@ BOOST_FIXTURE_TEST_CASE(a_request_that_was_carried_out_completes_with_what_is_tr
 BOOST_FIXTURE_TEST_CASE(while_an_ioctl_blocks_waiting_requests_are_cancelled_at_once, threaded) {
   std::binary_semaphore blocked(0);
   std::binary_semaphore go_on(0);
-  faulty_files slow(model);
+  ruled_kernel slow(model);
   slow.set_rule([&](unsigned long request, std::uintptr_t) -> std::optional<int> {
     if (request == VFIO_IOMMU_MAP_DMA) {
       blocked.release();
@@ -318,7 +318,7 @@ BOOST_FIXTURE_TEST_CASE(the_end_of_a_container_waits_for_the_ioctl_under_way_and
   std::binary_semaphore begun(0);
   std::binary_semaphore go_on(0);
   int maps = 0;
-  faulty_files slow(model);
+  ruled_kernel slow(model);
   slow.set_rule([&](unsigned long request, std::uintptr_t) -> std::optional<int> {
     if (request == VFIO_IOMMU_MAP_DMA && ++maps <= 2) {
       begun.release();
