@@ -74,7 +74,8 @@ class dirty_sink {
 
 struct attach_options {
   /// The device never pins memory that the guest may give away (a mediated device that pins only what the guest's driver
-  /// uses), so RAM discarding stays allowed. All devices of a group say the same.
+  /// uses), so RAM discarding stays allowed. Your promise: of a function bound to vfio-pci it is never true. All devices of
+  /// a group say the same.
   bool discard_safe = false;
 };
 
@@ -112,8 +113,8 @@ class address_space {
   }
 
   /// Undoes attach in reverse order: closes the device, then, when it was its group's last, what the group had. What it
-  /// dirtied while tracking is not lost. Harmless when the device is not attached here; what the kernel refuses on the way
-  /// is a warning (container_options::warn), and the detach goes on.
+  /// dirtied while tracking is not lost. What was mapped of it (mmap) is unmapped before. Harmless when the device is not
+  /// attached here; what the kernel refuses on the way is a warning (container_options::warn), and the detach goes on.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_detach(device which, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_detach, std::move(which));

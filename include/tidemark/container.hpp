@@ -54,7 +54,7 @@ struct container_info {
   std::uint64_t page_sizes = 0;  ///< a bit for each IOMMU page size; the lowest is the granule of every range
   std::uint64_t mappings_available =
       65535;                        ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
-  std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are
+  std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are (with sPAPR v2: as it makes windows)
   bool can_track_dirty = false;     ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
   std::uint64_t dirty_bitmap_bytes_max = 0;  ///< the largest bitmap of one query or unmap
 
@@ -75,14 +75,14 @@ struct container_options {
   /// the caller's, and outlives the container. -1: there is no KVM VM.
   int kvm_device = -1;
   /// Told of what failed without making the operation fail: KVM that did not take a group, a group that did not leave.
-  /// Called where the completions are, on the container's executor. May be empty.
+  /// Called where the completions are, on the container's executor; what a destructor met is told after it. May be empty.
   std::function<void(const error&)> warn{};
 };
 
 class container {
  public:
   /// How many requests may be under way, from the call until the executor takes the completion; one more completes with
-  /// errc::queue_full.
+  /// errc::queue_full, unless it disconnects or closes.
   static constexpr std::size_t queue_max = 65536;
 
   container(any_io_executor executor, kernel::files& kernel, workers& threads, container_options options = {});
@@ -100,11 +100,18 @@ class container {
     return detail::initiate<Token>(this, token, &container::start_connect, group);
   }
 
-  /// Takes a group out (VFIO_GROUP_UNSET_CONTAINER) and closes it; its devices are closed before. With the last group every
-  /// mapping is gone and the container is as new. errc::not_attached.
+  /// Takes a group out (VFIO_GROUP_UNSET_CONTAINER) and closes it; its devices are closed, and their mmaps gone, before.
+  /// With the last group every mapping is gone and the container is as new. errc::not_attached; any other error is what the
+  /// kernel refused on the way, and the group is gone from this container all the same.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_disconnect(unsigned group, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_disconnect, group);
+  }
+
+  /// What the container offers with the groups in it now. errc::not_attached when there is none.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<container_info>)) Token>
+  auto async_info(Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_info);
   }
 
   /// Opens a device of a connected group by its name in the group (VFIO_GROUP_GET_DEVICE_FD): a PCI address, a platform
@@ -162,6 +169,7 @@ class container {
  private:
   void start_connect(completion<container_info> done, unsigned group);
   void start_disconnect(completion<void> done, unsigned group);
+  void start_info(completion<container_info> done);
   void start_open_device(completion<device> done, unsigned group, std::string name);
   void start_close_device(completion<void> done, device which);
   void start_map(completion<void> done, mapping what);

@@ -7,7 +7,8 @@
 // whichever thread that goes. What the device says of itself stays readable after that.
 //
 // Threading: copies may be used from any thread; calls on the file block as the device's driver does. None is under way when
-// the device is closed. Life: the kernel outlives the file.
+// the device is closed, and what was mapped of it (mmap) is unmapped before: a mapping keeps the device, and the device its
+// group, while the close does nothing. Life: the kernel outlives the file.
 //
 // Kernel interface: <linux/vfio.h>, VFIO_DEVICE_GET_INFO, _GET_REGION_INFO, _GET_IRQ_INFO, VFIO_DEVICE_FEATURE.
 

@@ -30,26 +30,11 @@ constexpr std::array richest_first{
     model{iommu_type::spapr_v2, VFIO_SPAPR_TCE_v2_IOMMU}, model{iommu_type::spapr_v1, VFIO_SPAPR_TCE_IOMMU}};
 constexpr std::array without_iommu{model{iommu_type::noiommu, VFIO_NOIOMMU_IOMMU}};
 
-/// Takes a group out of its container again unless it is told that it may stay.
-class joined_group {
- public:
-  joined_group(kernel::files& kernel, int file) noexcept : kernel_(kernel), file_(file) {}
-  joined_group(const joined_group&) = delete;
-  ~joined_group() {
-    if (file_ >= 0) kernel_.ioctl(file_, VFIO_GROUP_UNSET_CONTAINER);
-  }
-  void stays() noexcept { file_ = -1; }
-
- private:
-  kernel::files& kernel_;
-  int file_;
-};
-
 }  // namespace
 
 container_file::~container_file() {
   // What is still mapped goes with the last group.
-  while (!groups_.empty()) leave(groups_.begin());
+  while (!groups_.empty()) warn(leave(groups_.begin()));
 }
 
 void container_file::warn(const result<void>& outcome) const {
@@ -72,10 +57,23 @@ result<container_info> container_file::join(const group& joining) {
   const int fd = container_.get();
   if (const int answer = kernel_.ioctl(joining.file.get(), VFIO_GROUP_SET_CONTAINER, &fd); answer < 0)
     return kernel_error(connecting, -answer, {}, "VFIO_GROUP_SET_CONTAINER: the group does not fit this container");
-  joined_group joined(kernel_, joining.file.get());
   auto info = iommu_->read_info();  // the new group may narrow the windows
-  if (info) joined.stays();
+  if (!info) return taken_out(joining, info.error());
   return info;
+}
+
+/// The group did not make it: it leaves the container again.
+error container_file::taken_out(const group& joined, error why) {
+  if (auto left = unset_container(joined); !left) why.undone = "not undone: " + left.error().message();
+  return why;
+}
+
+result<void> container_file::unset_container(const group& leaving) {
+  if (const int answer = kernel_.ioctl(leaving.file.get(), VFIO_GROUP_UNSET_CONTAINER); answer < 0)
+    return kernel_error(operation::detach, -answer, {},
+                        "VFIO_GROUP_UNSET_CONTAINER of group " + std::to_string(leaving.number) +
+                            ": it leaves when its last device is closed and the last mmap of one is gone");
+  return {};
 }
 
 result<container_info> container_file::open_container(const group& first) {
@@ -90,12 +88,10 @@ result<container_info> container_file::open_container(const group& first) {
                       "the kernel says " + std::to_string(version) + ", known is " + std::to_string(VFIO_API_VERSION));
   if (const int answer = kernel_.ioctl(first.file.get(), VFIO_GROUP_SET_CONTAINER, &fd); answer < 0)
     return kernel_error(connecting, -answer, {}, "VFIO_GROUP_SET_CONTAINER");
-  joined_group joined(kernel_, first.file.get());
   auto driver = set_iommu_type(fd, first.noiommu);
-  if (!driver) return driver.error();
+  if (!driver) return taken_out(first, driver.error());
   auto info = (*driver)->read_info();
-  if (!info) return info.error();
-  joined.stays();
+  if (!info) return taken_out(first, info.error());
   container_ = std::move(file);
   iommu_ = std::move(*driver);
   return info;
@@ -114,7 +110,7 @@ result<std::unique_ptr<iommu>> container_file::driver_of(int file, iommu_type ty
       return std::unique_ptr<iommu>(std::make_unique<type1>(kernel_, file, type == iommu_type::type1v2));
     case iommu_type::spapr_v2:
     case iommu_type::spapr_v1: {
-      auto driver = std::make_unique<spapr>(kernel_, file, type == iommu_type::spapr_v2);
+      auto driver = std::make_unique<spapr>(kernel_, file, type == iommu_type::spapr_v2, options_.warn);
       if (auto begun = driver->begin(); !begun) return begun.error();
       return std::unique_ptr<iommu>(std::move(driver));
     }
@@ -141,32 +137,37 @@ result<std::unique_ptr<iommu>> container_file::set_iommu_type(int file, bool noi
   return make_error(connecting, errc::no_iommu_model, {}, "load vfio_iommu_type1 (modprobe vfio_iommu_type1)");
 }
 
-void container_file::leave(groups::iterator leaving) {
-  const auto& group = leaving->second;
-  if (options_.kvm_device >= 0) warn(kvm_remove(kernel_, options_.kvm_device, group));
-  if (const int answer = kernel_.ioctl(group.file.get(), VFIO_GROUP_UNSET_CONTAINER); answer < 0)
-    warn(kernel_error(operation::detach, -answer, {},
-                      "VFIO_GROUP_UNSET_CONTAINER of group " + std::to_string(group.number) +
-                          ": it leaves when its last device is closed"));
+result<void> container_file::leave(groups::iterator leaving) {
+  result<void> told;
+  if (options_.kvm_device >= 0) told = kvm_remove(kernel_, options_.kvm_device, leaving->second);
+  const auto left = unset_container(leaving->second);
   groups_.erase(leaving);
-  if (!groups_.empty()) return;
-  iommu_.reset();
-  container_.reset();
+  if (groups_.empty()) {
+    iommu_.reset();
+    container_.reset();
+  } else if (auto info = iommu_->read_info(); info) {
+    info_ = std::move(*info);  // without the group it may be more
+  }
+  return left ? told : left;
 }
 
 result<void> container_file::disconnect(unsigned number) {
   const auto found = groups_.find(number);
   if (found == groups_.end())
     return make_error(operation::detach, errc::not_attached, {}, "group " + std::to_string(number));
-  leave(found);
-  return {};
+  return leave(found);
+}
+
+result<container_info> container_file::info() const {
+  if (!iommu_) return make_error(operation::get_info, errc::not_attached, {}, "no group is in this container");
+  return info_;
 }
 
 result<device> container_file::open_device(unsigned number, const std::string& name) {
   const auto found = groups_.find(number);
   if (found == groups_.end())
     return make_error(operation::open_device, errc::not_attached, {}, "group " + std::to_string(number));
-  return backend::open_device(kernel_, found->second, name);
+  return backend::open_device(kernel_, found->second, name, options_.warn);
 }
 
 result<iommu*> container_file::driver(operation what, iova_range range) {

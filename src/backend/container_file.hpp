@@ -33,9 +33,12 @@ class container_file {
   /// operation::connect_container is that it does not go with this container.
   result<container_info> connect(unsigned group);
 
-  /// Takes the group out; the last one takes every mapping and the container file with it. What fails on the way is told as
-  /// a warning. errc::not_attached, or nothing.
+  /// Takes the group out; the last one takes every mapping and the container file with it. errc::not_attached; any other
+  /// error is what the kernel refused on the way, and the group is gone from here all the same.
   result<void> disconnect(unsigned group);
+
+  /// With the groups that are connected now.
+  result<container_info> info() const;
 
   result<device> open_device(unsigned group, const std::string& name);
 
@@ -50,7 +53,9 @@ class container_file {
   result<std::unique_ptr<iommu>> set_iommu_type(int container_file, bool noiommu);
   result<std::unique_ptr<iommu>> driver_of(int container_file, iommu_type type);
   result<bool> offers(int container_file, std::uintptr_t type);
-  void leave(groups::iterator leaving);
+  error taken_out(const group& joined, error why);
+  result<void> unset_container(const group& leaving);
+  result<void> leave(groups::iterator leaving);
   void warn(const result<void>& outcome) const;
 
   kernel::files& kernel_;

@@ -25,6 +25,7 @@ struct asked_device {
   kernel::files& kernel;
   int fd;
   const std::string& name;
+  const std::function<void(const error&)>& warn;
 
   std::string about(const char* request) const { return name + ": " + request; }
   std::string about(const char* request, std::uint32_t index) const { return about(request) + " " + std::to_string(index); }
@@ -99,34 +100,36 @@ result<device_irq> read_irq(const asked_device& from, std::uint32_t index) {
   return device_irq{index, info.count, info.flags};
 }
 
-/// What a kernel, or a driver, says of a feature it does not have: ENOTTY, and before it was mended EINVAL.
-bool has_no_feature(int answer) noexcept { return answer == -ENOTTY || answer == -EINVAL; }
+/// Whether a feature is there. A kernel, or a driver, without it says ENOTTY, and before that was mended EINVAL.
+bool has_feature(const asked_device& from, int answer, const char* request) {
+  if (answer < 0 && answer != -ENOTTY && answer != -EINVAL && from.warn)
+    from.warn(kernel_error(opening, -answer, {}, from.about(request) + ": taken as not supported"));
+  return answer >= 0;
+}
 
-result<void> read_migration(const asked_device& from, device_migration& migration) {
+device_migration read_migration(const asked_device& from) {
   alignas(vfio_device_feature) std::array<std::byte, sizeof(vfio_device_feature) + sizeof(vfio_device_feature_migration)>
       storage{};
   auto* request = new (storage.data()) vfio_device_feature{};
   request->argsz = sizeof storage;
   request->flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION;
   const int answer = from.kernel.ioctl(from.fd, VFIO_DEVICE_FEATURE, request);
-  if (has_no_feature(answer)) return {};
-  if (answer < 0) return kernel_error(opening, -answer, {}, from.about("VFIO_DEVICE_FEATURE_MIGRATION"));
+  if (!has_feature(from, answer, "VFIO_DEVICE_FEATURE_MIGRATION")) return {};
   vfio_device_feature_migration told;
   std::memcpy(&told, storage.data() + sizeof *request, sizeof told);
+  device_migration migration;
   migration.stop_copy = (told.flags & VFIO_MIGRATION_STOP_COPY) != 0;
   migration.p2p = (told.flags & VFIO_MIGRATION_P2P) != 0;
   migration.pre_copy = (told.flags & (1U << 2)) != 0;  // VFIO_MIGRATION_PRE_COPY, which headers before 6.2 do not name
-  return {};
+  return migration;
 }
 
-result<bool> probe_logging(const asked_device& from) {
+bool logs_dma(const asked_device& from) {
   vfio_device_feature request{};
   request.argsz = sizeof request;
   request.flags = VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
-  const int answer = from.kernel.ioctl(from.fd, VFIO_DEVICE_FEATURE, &request);
-  if (has_no_feature(answer)) return false;
-  if (answer < 0) return kernel_error(opening, -answer, {}, from.about("VFIO_DEVICE_FEATURE_DMA_LOGGING_START"));
-  return true;
+  return has_feature(from, from.kernel.ioctl(from.fd, VFIO_DEVICE_FEATURE, &request),
+                     "VFIO_DEVICE_FEATURE_DMA_LOGGING_START");
 }
 
 result<device_info> read_info(const asked_device& from) {
@@ -148,23 +151,22 @@ result<device_info> read_info(const asked_device& from) {
     if (!irq) return irq.error();
     info.irqs.push_back(*irq);
   }
-  if (auto read = read_migration(from, info.migration); !read) return read.error();
-  auto logs = probe_logging(from);
-  if (!logs) return logs.error();
-  info.logs_dma = *logs;
+  info.migration = read_migration(from);
+  info.logs_dma = logs_dma(from);
   return info;
 }
 
 }  // namespace
 
-result<device> open_device(kernel::files& kernel, const group& owner, const std::string& name) {
+result<device> open_device(kernel::files& kernel, const group& owner, const std::string& name,
+                           const std::function<void(const error&)>& warn) {
   const int fd = kernel.ioctl(owner.file.get(), VFIO_GROUP_GET_DEVICE_FD, name.c_str());
   if (fd < 0)
     return kernel_error(opening, -fd, {},
                         name + " in group " + std::to_string(owner.number) +
                             ": all devices of the group must be bound to a vfio driver or pci-stub, and unused");
   kernel::handle file(kernel, fd);
-  auto info = read_info({kernel, fd, name});
+  auto info = read_info({kernel, fd, name, warn});
   if (!info) return info.error();
   return device(kernel, std::move(file), name, owner.number, std::move(*info));
 }

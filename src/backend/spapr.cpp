@@ -294,7 +294,7 @@ result<void> spapr::write_entries(const mapping& what) {
 }
 
 void spapr::keep(const mapping& what) {
-  held made{.size = what.at.size, .memory = 0, .window = 0, .cleared = false};
+  held made{.size = what.at.size, .memory = 0, .window = 0};
   window& in = *window_around(what.at);
   ++in.uses;
   made.window = in.at.iova;
@@ -322,39 +322,34 @@ error spapr::taken_back(error failure) {
 result<std::uint64_t> spapr::unmap(iova_range range, std::span<std::uint64_t> dirty) {
   if (!dirty.empty()) return make_error(operation::unmap, errc::dirty_not_supported, range);
   if (auto whole = check_whole(range); !whole) return whole.error();
-  drop_unused();
   const auto end = mappings_.upper_bound(last_of(range.iova, range.size));
   std::uint64_t bytes = 0;
   for (auto at = mappings_.lower_bound(range.iova); at != end; at = mappings_.erase(at)) {
     if (auto cleared = clear(at->first, at->second); !cleared) {
       error failure = cleared.error();
       failure.range = range;
-      failure.detail = "at " + words({at->first, at->second.size}) + ", after " + std::to_string(bytes) +
-                       " bytes were unmapped" + failure.detail;
+      failure.detail =
+          "at " + words({at->first, at->second.size}) + ", after " + std::to_string(bytes) + " bytes were unmapped";
       return failure;
     }
     bytes += at->second.size;
   }
+  if (const int refused = drop_unused(); refused < 0 && warn_)
+    warn_(kernel_error(operation::unmap, -refused, range,
+                       "devices do not reach it any more, but its memory or its window stays; that is tried again"));
   return bytes;
 }
 
-// In the order opposite to map's. The record stays until all is done, so that the caller can ask again.
-result<void> spapr::clear(std::uint64_t iova, held& which) {
-  if (!which.cleared) {
-    vfio_iommu_type1_dma_unmap request{};
-    request.argsz = sizeof request;
-    request.iova = iova;
-    request.size = which.size;
-    if (const int failure = errno_of(kernel_.ioctl(file_, VFIO_IOMMU_UNMAP_DMA, &request)); failure != 0)
-      return kernel_error(operation::unmap, failure);
-    which.cleared = true;
-    --window_from(which.window)->uses;
-    if (const auto of = memory_.find(which.memory); v2_ && --of->second.uses == 0) unused_.insert(memory_.extract(of));
-  }
-  const int refused = drop_unused();
-  if (!has_unused(which)) return {};
-  return kernel_error(operation::unmap, -refused, {},
-                      ": devices do not reach it any more, but its memory or its window stays; unmap it again");
+result<void> spapr::clear(std::uint64_t iova, const held& which) {
+  vfio_iommu_type1_dma_unmap request{};
+  request.argsz = sizeof request;
+  request.iova = iova;
+  request.size = which.size;
+  if (const int failure = errno_of(kernel_.ioctl(file_, VFIO_IOMMU_UNMAP_DMA, &request)); failure != 0)
+    return kernel_error(operation::unmap, failure);
+  --window_from(which.window)->uses;
+  if (const auto of = memory_.find(which.memory); v2_ && --of->second.uses == 0) unused_.insert(memory_.extract(of));
+  return {};
 }
 
 /// Memory first, then windows: the order opposite to map's. 0, or an errno of what the kernel refused.
@@ -370,11 +365,6 @@ int spapr::drop_unused() {
     if (const int answer = remove_window(index); answer < 0) refused = answer;
   }
   return refused;
-}
-
-bool spapr::has_unused(const held& which) noexcept {
-  const window* in = window_from(which.window);
-  return unused_.contains(which.memory) || (in != nullptr && in != &windows_.front() && in->uses == 0);
 }
 
 }  // namespace tidemark::backend

@@ -19,8 +19,11 @@
 //  2. Memory is registered, and a window made here exists, exactly while a mapping is in it; but for what the kernel refused
 //     to take back, which is tried again with every later call. The default window is never removed.
 //  3. A call that fails leaves what was mapped, registered and made as it was. An unmap may have done a part: mappings it
-//     came to before are gone; one that devices no longer reach, and whose memory or window the kernel would not take back,
-//     stays listed until it is unmapped again.
+//     came to before are gone.
+//
+// Limits. The platform gives the default window and one more, which is made as large as the first mapping in it needs: map
+// the largest region beyond the default window first. Memory that is registered cannot be registered overlapping: a region
+// that shows a part of what another shows is mapped when that is registered whole.
 
 #pragma once
 
@@ -29,8 +32,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "backend/iommu.hpp"
@@ -41,7 +46,9 @@ namespace tidemark::backend {
 
 class spapr final : public iommu {
  public:
-  spapr(kernel::files& kernel, int container_file, bool v2) noexcept : kernel_(kernel), file_(container_file), v2_(v2) {}
+  /// `warn` is told of what the kernel did not take back. May be empty.
+  spapr(kernel::files& kernel, int container_file, bool v2, std::function<void(const error&)> warn = {})
+      : kernel_(kernel), file_(container_file), v2_(v2), warn_(std::move(warn)) {}
 
   /// Once, after VFIO_SET_IOMMU and before anything else. Version 1: VFIO_IOMMU_ENABLE.
   result<void> begin();
@@ -71,7 +78,6 @@ class spapr final : public iommu {
     std::uint64_t size = 0;
     std::uint64_t memory = 0;  ///< where its registration begins
     std::uint64_t window = 0;  ///< where its window begins
-    bool cleared = false;      ///< the kernel has unmapped it; what it needed was not all taken back
   };
   using held_map = std::map<std::uint64_t, held>;               // by IOVA
   using registrations = std::map<std::uint64_t, registration>;  // by address
@@ -95,13 +101,13 @@ class spapr final : public iommu {
   result<void> write_entries(const mapping& what);
   void keep(const mapping& what);
   error taken_back(error failure);
-  result<void> clear(std::uint64_t iova, held& which);
+  result<void> clear(std::uint64_t iova, const held& which);
   int drop_unused();
-  bool has_unused(const held& which) noexcept;
 
   kernel::files& kernel_;
   const int file_;
   const bool v2_;
+  std::function<void(const error&)> warn_;
   std::uint64_t granule_ = 4096;
   std::uint64_t page_sizes_ = 4096;
   unsigned window_page_shift_ = 0;  // of windows made here; 0: the platform makes none

@@ -57,9 +57,10 @@ result<unsigned> group_of_device(kernel::files& kernel, const std::string& sysfs
   const auto link = sysfs_path + "/iommu_group";
   std::array<char, PATH_MAX> target{};
   const auto length = kernel.readlink(link.c_str(), target.data(), target.size());
-  if (length < 0)
-    return kernel_error(operation::attach, static_cast<int>(-length), {},
+  if (length == -ENOENT)
+    return kernel_error(operation::attach, ENOENT, {},
                         link + ": no such device, or it is in no IOMMU group ('tidemark doctor' lists the groups)");
+  if (length < 0) return kernel_error(operation::attach, static_cast<int>(-length), {}, link);
   if (static_cast<std::size_t>(length) == target.size()) return kernel_error(operation::attach, ENAMETOOLONG, {}, link);
   const std::string_view path(target.data(), static_cast<std::size_t>(length));
   const auto last = path.substr(path.rfind('/') + 1);

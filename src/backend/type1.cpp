@@ -107,12 +107,13 @@ result<std::uint64_t> type1::unmap(iova_range range, std::span<std::uint64_t> di
 
 result<void> type1::set_dirty_tracking(bool on) {
   const auto what = on ? operation::start_dirty_tracking : operation::stop_dirty_tracking;
-  if (!info_.can_track_dirty) return make_error(what, errc::dirty_not_supported);
+  if (!info_.can_track_dirty && !tracking_) return make_error(what, errc::dirty_not_supported);
   vfio_iommu_type1_dirty_bitmap request{};
   request.argsz = sizeof request;
   request.flags = on ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP;
   if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_DIRTY_PAGES, &request); answer < 0)
     return kernel_error(what, -answer);
+  tracking_ = on;
   return {};
 }
 

@@ -34,6 +34,7 @@ class type1 final : public iommu {
   const int file_;
   const bool v2_;
   container_info info_;  // as last read
+  bool tracking_ = false;
 };
 
 }  // namespace tidemark::backend

@@ -36,6 +36,11 @@ std::string taken_back(std::string when_all_was, const std::vector<result<void>>
   return failed ? "not undone everywhere: " + failed->message() : std::move(when_all_was);
 }
 
+/// Whether the container was not even asked: a group that came has changed what it can track.
+bool cannot_tell(const error& what) {
+  return what.code == make_error_code(errc::dirty_not_supported) || what.code == make_error_code(errc::bitmap_too_large);
+}
+
 bool page_aligned(std::uint64_t value) noexcept { return value % page_bytes == 0; }
 
 bool wraps(const iova_range& range) noexcept { return range.size != 0 && range.iova + (range.size - 1) < range.iova; }
@@ -52,7 +57,7 @@ class address_space::state final : public dma::container_user {
 
   dma::attachments& attachments() noexcept { return attachments_; }
   task<result<void>> join(container& coming) override;
-  task<void> leave(container& going, unsigned last_group) override;
+  task<result<void>> leave(container& going, unsigned last_group) override;
 
   task<result<void>> add(region added);
   task<result<void>> remove(iova_range range);
@@ -211,6 +216,10 @@ task<result<void>> address_space::state::unmap(member in, region gone) {
   }
   std::vector<std::uint64_t> dirty(core::words_for(gone.at.size / page_bytes));
   auto unmapped = co_await in.where->async_unmap(gone.at, dirty, resume_on{executor_});
+  if (!unmapped && cannot_tell(unmapped.error())) {
+    in.tracking = false;
+    co_return co_await unmap(in, gone);
+  }
   if (!unmapped) {
     if (sink_) mark_all(gone);  // what the kernel had recorded may be gone with the failed call
     co_return unmapped.error();
@@ -247,7 +256,7 @@ task<result<void>> address_space::state::join(container& coming) {
 }
 
 // The mappings go with the group, under the lock: until then no region may be removed that this container still maps.
-task<void> address_space::state::leave(container& going, unsigned last_group) {
+task<result<void>> address_space::state::leave(container& going, unsigned last_group) {
   const auto held = co_await ranges_.lock(everything);
   const auto at = std::find_if(members_.begin(), members_.end(), [&](const member& in) { return in.where == &going; });
   if (at != members_.end()) {
@@ -255,7 +264,7 @@ task<void> address_space::state::leave(container& going, unsigned last_group) {
     members_.erase(at);
     if (sink_) co_await ask_of_regions([&](const region& shown) { return query(leaving, shown); });
   }
-  (void)co_await going.async_disconnect(last_group, resume_on{executor_});
+  co_return co_await going.async_disconnect(last_group, resume_on{executor_});
 }
 
 task<result<void>> address_space::state::start_tracking(dirty_sink& sink) {

@@ -3,9 +3,12 @@
 #include "dma/attachments.hpp"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
+
 #include <cerrno>
-#include <iterator>
+#include <coroutine>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "backend/sysfs.hpp"
@@ -33,9 +36,27 @@ std::optional<ram_discard::blocked> discarding_blocked_by(iommu_type type) {
   return std::nullopt;
 }
 
-error taken_back(error failure) {
-  failure.undone = "nothing of it is left attached";
+/// `undone`: what taking it back came to.
+error taken_back(error failure, const result<void>& undone) {
+  if (!undone) {
+    failure.undone = "not undone: " + undone.error().message();
+  } else if (failure.undone.empty()) {
+    failure.undone = "nothing of it is left attached";
+  }
   return failure;
+}
+
+/// Goes on in a later turn of the executor.
+auto later(const any_io_executor& executor) {
+  struct awaiter {
+    const any_io_executor& executor;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> waiting) const {
+      boost::asio::post(executor, [waiting] { waiting.resume(); });
+    }
+    void await_resume() const noexcept {}
+  };
+  return awaiter{executor};
 }
 
 }  // namespace
@@ -44,6 +65,15 @@ attachments::~attachments() {
   // Devices first: an open one keeps its group in the container.
   for (auto& [number, owner] : groups_)
     for (auto& open : owner.devices) open.close();
+  members_.clear();  // and what they pin, before the groups' claims and blocks go
+}
+
+// Who had to wait goes on in a turn of its own: behind the completion of the one before, and not inside its stack.
+task<ring::mutex::turn> attachments::take_turn() {
+  const bool waits = turns_.is_taken();
+  auto turn = co_await turns_.lock();
+  if (waits) co_await later(executor_);
+  co_return turn;
 }
 
 std::vector<device> attachments::devices() const {
@@ -54,7 +84,8 @@ std::vector<device> attachments::devices() const {
 
 std::vector<container_info> attachments::containers() const {
   std::vector<container_info> list;
-  for (const auto& one : members_) list.push_back(one.info);
+  for (const auto& one : members_)
+    if (one.groups != 0) list.push_back(one.info);
   return list;
 }
 
@@ -70,13 +101,13 @@ result<void> attachments::check_open(const group& owner, const std::string& name
 }
 
 task<result<device>> attachments::attach(std::string which, attach_options options) {
-  const auto turn = co_await turns_.lock();
+  const auto turn = co_await take_turn();
   const auto place = backend::find_device(host_.kernel(), which);
   if (!place) co_return place.error();
   auto found = groups_.find(place->group);
   if (found == groups_.end()) {
     auto joined = co_await join_group(place->group, options);
-    if (!joined) co_return taken_back(joined.error());
+    if (!joined) co_return joined.error();
     found = *joined;
   } else if (auto fits = check_open(found->second, place->name, options); !fits) {
     co_return fits.error();
@@ -86,82 +117,107 @@ task<result<device>> attachments::attach(std::string which, attach_options optio
     found->second.devices.push_back(*opened);
     co_return opened;
   }
-  if (found->second.devices.empty()) co_await leave(found);
-  co_return taken_back(opened.error());
+  result<void> undone;
+  if (found->second.devices.empty()) undone = co_await leave(found);
+  co_return taken_back(opened.error(), undone);
 }
 
-// Everything a group needs before its first device opens, each step taken back by what the step before has made: the claim
-// and the block are values, the container is left again.
+// Everything a group needs before its first device opens. What is made on the way are values, which go with the group; the
+// container is left again.
 task<result<attachments::groups::iterator>> attachments::join_group(unsigned number, attach_options options) {
   auto claim = host_.claim_group(number);
   if (!claim) co_return claim.error();
-  auto in = co_await connect(number);
-  if (!in) co_return in.error();
-  const auto joined =
-      groups_.emplace(number, group{.claim = std::move(*claim), .in = *in, .discard_safe = options.discard_safe}).first;
-  auto outcome = block_discarding(number, joined->second);
-  if (outcome) outcome = co_await replay(joined->second);
-  if (outcome) co_return joined;
-  co_await leave(joined);
-  co_return outcome.error();
+  group joining{.claim = std::move(*claim), .discard_safe = options.discard_safe};
+  if (auto connected = co_await connect(number, joining); !connected)
+    co_return taken_back(connected.error(), result<void>{});
+  const auto joined = groups_.emplace(number, std::move(joining)).first;
+  result<void> replayed;
+  if (joined->second.in->groups == 1) replayed = co_await user_.join(joined->second.in->where);  // it is new, and empty
+  if (replayed) co_return joined;
+  const auto undone = co_await leave(joined);
+  co_return taken_back(replayed.error(), undone);
 }
 
-// Every container that is there first: groups that share one share its mappings, and the kernel's work for them.
-task<result<attachments::members::iterator>> attachments::connect(unsigned number) {
+// Every container that is there first: groups that share one share its mappings, and the kernel's work for them. It has
+// mappings already, which are pinned for the group that comes: discarding is blocked before.
+task<result<void>> attachments::connect(unsigned number, group& joining) {
   for (auto in = members_.begin(); in != members_.end(); ++in) {
+    if (auto blocked = block_discarding(number, in->info.type, joining); !blocked) co_return blocked;
     auto info = co_await in->where.async_connect(number, resume_on{executor_});
     if (info) {
       in->info = std::move(*info);
       ++in->groups;
-      co_return in;
+      joining.in = in;
+      co_return result<void>{};
     }
-    if (info.error().what != operation::connect_container) co_return info.error();
+    joining.block = {};
+    const auto& why = info.error();
+    const bool does_not_fit =
+        why.what == operation::connect_container && why.code.category() == boost::system::system_category();
+    if (!does_not_fit) co_return why;
   }
-  co_return co_await connect_new(number);
+  co_return co_await connect_new(number, joining);
 }
 
-task<result<attachments::members::iterator>> attachments::connect_new(unsigned number) {
-  const auto in = members_.emplace(members_.end(), executor_, host_);
+task<result<void>> attachments::connect_new(unsigned number, group& joining) {
+  const auto made = make_member();
+  if (!made) co_return made.error();
+  const auto in = *made;
   auto info = co_await in->where.async_connect(number, resume_on{executor_});
-  if (!info) {
+  result<void> outcome;
+  if (info) {
+    outcome = block_discarding(number, info->type, joining);
+    if (!outcome) (void)co_await in->where.async_disconnect(number, resume_on{executor_});
+  } else {
+    outcome = info.error();
+  }
+  if (!outcome) {
     members_.erase(in);
-    co_return info.error();
+    co_return outcome;
   }
   in->info = std::move(*info);
   in->groups = 1;
-  co_return in;
+  joining.in = in;
+  co_return outcome;
 }
 
-result<void> attachments::block_discarding(unsigned number, group& joined) {
-  const auto kind = discarding_blocked_by(joined.in->info.type);
-  if (!kind || joined.discard_safe) return {};
+result<attachments::members::iterator> attachments::make_member() {
+  try {
+    return members_.emplace(members_.end(), executor_, host_);
+  } catch (const std::system_error& refusal) {
+    return kernel_error(operation::attach, refusal.code().value(), {},
+                        "no thread for the container's lane: raise the limit on processes (ulimit -u, pids.max)");
+  }
+}
+
+result<void> attachments::block_discarding(unsigned number, iommu_type type, group& joining) {
+  const auto kind = discarding_blocked_by(type);
+  if (!kind || joining.discard_safe) return {};
   auto block = host_.discards().try_block(
-      *kind, {"group " + std::to_string(number),
-              "a " + std::string(name_of(joined.in->info.type)) + " container pins the guest's memory"});
+      *kind, {"group " + std::to_string(number), "a " + std::string(name_of(type)) + " container pins the guest's memory"});
   if (!block) return block.error();
-  joined.block = std::move(*block);
+  joining.block = std::move(*block);
   return {};
 }
 
-/// Only a container that is new has nothing mapped yet.
-task<result<void>> attachments::replay(group& joined) {
-  if (joined.in->groups > 1) co_return result<void>{};
-  co_return co_await user_.join(joined.in->where);
-}
-
-task<void> attachments::leave(groups::iterator leaving) {
+task<result<void>> attachments::leave(groups::iterator leaving) {
   const auto in = leaving->second.in;
+  result<void> left;
   if (--in->groups != 0) {
-    (void)co_await in->where.async_disconnect(leaving->first, resume_on{executor_});
+    left = co_await in->where.async_disconnect(leaving->first, resume_on{executor_});
+    auto info = co_await in->where.async_info(resume_on{executor_});
+    if (info) in->info = std::move(*info);
   } else {
-    co_await user_.leave(in->where, leaving->first);
+    left = co_await user_.leave(in->where, leaving->first);
   }
+  const bool was_last = in->groups == 0;
+  if (was_last) members_.erase(in);
   groups_.erase(leaving);
-  if (in->groups == 0) members_.erase(in);
+  co_return left;
 }
 
 task<result<void>> attachments::detach(device which) {
-  const auto turn = co_await turns_.lock();
+  const auto turn = co_await take_turn();
   const auto owner = groups_.find(which.group());
   if (owner == groups_.end()) co_return result<void>{};
   auto& open = owner->second.devices;
@@ -170,7 +226,9 @@ task<result<void>> attachments::detach(device which) {
   auto closed = co_await owner->second.in->where.async_close_device(which, resume_on{executor_});
   if (!closed) co_return closed;  // the lane took no more: it is as it was
   open.erase(at);
-  if (open.empty()) co_await leave(owner);
+  if (!open.empty()) co_return result<void>{};
+  const auto left = co_await leave(owner);
+  if (!left && host_.options().warn) host_.options().warn(left.error());
   co_return result<void>{};
 }
 

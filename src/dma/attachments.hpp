@@ -36,8 +36,8 @@ class container_user {
   /// The container takes part from now on; on failure it may hold some of the mappings.
   virtual ring::task<result<void>> join(container& coming) = 0;
 
-  /// It takes part no more, and its last group leaves it. What its devices dirtied is not lost.
-  virtual ring::task<void> leave(container& going, unsigned last_group) = 0;
+  /// It takes part no more, and its last group leaves it. What its devices dirtied is not lost. As async_disconnect.
+  virtual ring::task<result<void>> leave(container& going, unsigned last_group) = 0;
 };
 
 class attachments {
@@ -64,20 +64,21 @@ class attachments {
 
   struct group {
     host::group_claim claim;
-    members::iterator in;
     bool discard_safe;
+    members::iterator in{};
     ram_discard::block block{};
     std::vector<device> devices{};
   };
   using groups = std::map<unsigned, group>;
 
+  ring::task<ring::mutex::turn> take_turn();
   ring::task<result<groups::iterator>> join_group(unsigned number, attach_options options);
-  ring::task<result<members::iterator>> connect(unsigned number);
-  ring::task<result<members::iterator>> connect_new(unsigned number);
+  ring::task<result<void>> connect(unsigned number, group& joining);
+  ring::task<result<void>> connect_new(unsigned number, group& joining);
+  result<members::iterator> make_member();
   result<void> check_open(const group& owner, const std::string& name, attach_options options) const;
-  result<void> block_discarding(unsigned number, group& joined);
-  ring::task<result<void>> replay(group& joined);
-  ring::task<void> leave(groups::iterator leaving);
+  result<void> block_discarding(unsigned number, iommu_type type, group& joining);
+  ring::task<result<void>> leave(groups::iterator leaving);
 
   any_io_executor executor_;
   host& host_;

@@ -99,10 +99,11 @@ class container::state {
         }) {}
 
   template <class T, class Call>
-  void submit(operation what, iova_range range, completion<T> handler, Call call) {
+  void submit(operation what, iova_range range, completion<T> handler, Call call,
+              dma::lane::room room = dma::lane::room::needed) {
     auto item = std::make_unique<bound_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler));
     if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));
-    lane_.submit(std::move(item));
+    lane_.submit(std::move(item), room);
   }
 
   /// For requests that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
@@ -154,8 +155,13 @@ void container::start_connect(completion<container_info> done, unsigned group) {
 }
 
 void container::start_disconnect(completion<void> done, unsigned group) {
-  state_->submit(operation::detach, {}, std::move(done),
-                 [group](backend::container_file& backend) { return backend.disconnect(group); });
+  state_->submit(
+      operation::detach, {}, std::move(done),
+      [group](backend::container_file& backend) { return backend.disconnect(group); }, dma::lane::room::always);
+}
+
+void container::start_info(completion<container_info> done) {
+  state_->submit(operation::get_info, {}, std::move(done), [](backend::container_file& backend) { return backend.info(); });
 }
 
 void container::start_open_device(completion<device> done, unsigned group, std::string name) {
@@ -165,10 +171,13 @@ void container::start_open_device(completion<device> done, unsigned group, std::
 }
 
 void container::start_close_device(completion<void> done, device which) {
-  state_->submit(operation::detach, {}, std::move(done), [which](backend::container_file&) mutable {
-    which.close();
-    return result<void>{};
-  });
+  state_->submit(
+      operation::detach, {}, std::move(done),
+      [which](backend::container_file&) mutable {
+        which.close();
+        return result<void>{};
+      },
+      dma::lane::room::always);
 }
 
 void container::start_map(completion<void> done, mapping what) {

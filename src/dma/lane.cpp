@@ -117,7 +117,7 @@ lane::lane(asio::any_io_executor executor, workers& threads, const std::string& 
     : mailbox_(std::make_shared<mailbox>(std::move(executor), queue_max, std::move(work))),
       worker_(threads.make(name, [box = mailbox_.get()] { box->run_batch(); })) {}
 
-void lane::submit(std::unique_ptr<request> item) {
+void lane::submit(std::unique_ptr<request> item, room wanted) {
   auto& box = *mailbox_;
   boost::system::error_code refusal;
   bool was_empty = false;
@@ -125,7 +125,7 @@ void lane::submit(std::unique_ptr<request> item) {
     std::lock_guard lock(box.mutex);
     if (box.closed) {
       refusal = make_error_code(errc::closed);
-    } else if (box.in_lane == box.queue_max) {
+    } else if (wanted == room::needed && box.in_lane >= box.queue_max) {
       refusal = make_error_code(errc::queue_full);
     } else {
       item->waiting_ = true;

@@ -10,7 +10,7 @@
 //  2. Each submitted request is completed exactly once, on the executor, never inside submit() or a canceller.
 //  3. At most one drain of the outbox is posted to the executor at a time.
 //  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a drain takes them. One more
-//  is refused. (The refusals themselves pass through the outbox uncounted.)
+//  is refused, unless it gives something back. (The refusals themselves pass through the outbox uncounted.)
 //
 // Threading: submit() and cancellers from any thread. The worker runs the batches; the executor runs the completions.
 // Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the batch under way, which carry_out
@@ -56,7 +56,9 @@ class lane {
        carry_out work);
   ~lane() { close(); }
 
-  void submit(std::unique_ptr<request> item);
+  /// What gives back is taken however full the lane is.
+  enum class room { needed, always };
+  void submit(std::unique_ptr<request> item, room wanted = room::needed);
 
   /// Whether close() has begun. Any thread.
   bool closing() const noexcept;

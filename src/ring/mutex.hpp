@@ -27,6 +27,8 @@ class mutex {
     mutex* owner_;
   };
 
+  bool is_taken() const noexcept { return taken_; }
+
   auto lock() {
     struct awaiter {
       mutex& owner;

@@ -101,7 +101,7 @@ struct machine {
         windows(files),
         container(model, model.open("/dev/vfio/vfio", O_RDWR)),
         group(model, model.open("/dev/vfio/2", O_RDWR)),
-        iommu(windows, container.get(), v2) {
+        iommu(windows, container.get(), v2, [this](const error& what) { warnings.push_back(what); }) {
     int fd = container.get();
     const std::uintptr_t type = v2 ? VFIO_SPAPR_TCE_v2_IOMMU : VFIO_SPAPR_TCE_IOMMU;
     BOOST_REQUIRE(model.ioctl(group.get(), VFIO_GROUP_SET_CONTAINER, &fd) == 0);
@@ -122,6 +122,7 @@ struct machine {
   window_watch windows;
   kernel::handle container;
   kernel::handle group;
+  std::vector<error> warnings;
   spapr iommu;
 };
 
@@ -190,7 +191,8 @@ void sweep_map(machine& on, const mapping& what) {
   }
 }
 
-/// Each call of an unmap of all these fails once. The same unmap then does what was left to do.
+/// Each call of an unmap of all these fails once. What devices no longer reach is unmapped; what the kernel did not take
+/// back after that is a warning. The same unmap then does what was left to do.
 void sweep_unmap(machine& on, const std::vector<mapping>& all, iova_range range) {
   const auto before = on.now();
   for (std::size_t n = 1;; ++n) {
@@ -201,8 +203,10 @@ void sweep_unmap(machine& on, const std::vector<mapping>& all, iova_range range)
       const auto unmapped = on.iommu.unmap(range, {});
       const bool failed = on.files.injected() == 1;
       on.files.fail_none();
-      BOOST_TEST(unmapped.has_value() == !failed);
-      if (failed) BOOST_TEST(on.iommu.unmap(range, {}).value() != 0U);
+      const bool still_mapped = on.model.mapping_count() != 0;
+      BOOST_TEST(unmapped.has_value() == !still_mapped);
+      BOOST_TEST(std::exchange(on.warnings, {}).size() == (failed && !still_mapped ? 1U : 0U));
+      if (failed) BOOST_TEST((on.iommu.unmap(range, {}).value() != 0U) == still_mapped);
       BOOST_TEST(on.now() == before);
       if (!failed) return;
     }
@@ -475,14 +479,15 @@ BOOST_AUTO_TEST_CASE(v2_memory_left_registered_is_not_used_for_another_mapping) 
   const auto before = on.now();
   on.files.fail_randomly(1, 1, {EIO}, "VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY");
   BOOST_REQUIRE(on.iommu.map(pages_at(0, 4)));
-  BOOST_TEST(says(unmap_fails(on, {0, 4 * page}, EIO), "unmap it again"));
+  BOOST_TEST(on.iommu.unmap({0, 4 * page}, {}).value() == 4 * page);
+  BOOST_REQUIRE(on.warnings.size() == 1U);
+  BOOST_TEST(says(on.warnings[0], "devices do not reach it any more, but its memory or its window stays"));
   BOOST_TEST(on.model.mapping_count() == 0U);
   map_fails(on, pages_at(16 * page, 4), EBUSY);
   map_fails(on, pages_at(16 * page, 1), EINVAL);
-  map_fails(on, pages_at(0, 4), EEXIST);
   on.files.fail_none();
   BOOST_TEST(on.iommu.map(pages_at(16 * page, 1)).has_value());
-  BOOST_TEST(on.iommu.unmap({0, 32 * page}, {}).value() == 5 * page);
+  BOOST_TEST(on.iommu.unmap({0, 32 * page}, {}).value() == page);
   BOOST_TEST(on.now() == before);
 }
 
@@ -494,12 +499,10 @@ BOOST_AUTO_TEST_CASE(v2_memory_left_registered_does_not_fail_the_unmap_of_other_
   BOOST_REQUIRE(on.iommu.map(pages_at(16 * page, 4, 8)));
   BOOST_REQUIRE(on.iommu.map(pages_at(32 * page, 4, 8)));
   on.files.fail_randomly(1, 1, {EIO}, "VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY");
-  unmap_fails(on, {0, 4 * page}, EIO);
+  BOOST_TEST(on.iommu.unmap({0, 4 * page}, {}).value() == 4 * page);
   BOOST_TEST(on.iommu.unmap({16 * page, 4 * page}, {}).value() == 4 * page);
-  const auto failure = unmap_fails(on, {0, 64 * page}, EIO);
-  BOOST_TEST(says(failure, "at [0x0, +0x4000), after 0 bytes were unmapped: devices do not reach it any more"));
   on.files.fail_none();
-  BOOST_TEST(on.iommu.unmap({0, 64 * page}, {}).value() == 8 * page);
+  BOOST_TEST(on.iommu.unmap({0, 64 * page}, {}).value() == 4 * page);
   BOOST_TEST(on.now() == before);
 }
 
