@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -27,7 +28,7 @@ class dirtier {
   void pause(std::function<void()> paused);
   void resume();
 
-  /// While paused, or after the end.
+  /// So far. Any thread.
   std::uint64_t pages() const noexcept { return pages_; }
 
  private:
@@ -36,7 +37,7 @@ class dirtier {
 
   const std::uint64_t bytes_per_s_;
   const dirty_call dirty_;
-  std::uint64_t pages_ = 0;
+  std::atomic<std::uint64_t> pages_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;
