@@ -80,6 +80,7 @@ BOOST_AUTO_TEST_CASE(an_address_space_that_ends_unpins_before_discarding_is_allo
     address_space ending(on->loop.get_executor(), on->around);
     BOOST_REQUIRE(on->attach(ending, test_device(0)));
   }
+  on->files.set_rule({});
   BOOST_TEST(blockers == (std::vector<std::size_t>{2}), boost::test_tools::per_element());
   BOOST_TEST(!claimable);
 }
