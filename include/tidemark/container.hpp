@@ -33,6 +33,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 namespace tidemark {
@@ -55,6 +56,7 @@ struct container_info {
   std::uint64_t mappings_available =
       65535;                        ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
   std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are (with sPAPR v2: as it makes windows)
+  bool can_unmap_all = false;       ///< VFIO_UNMAP_ALL
   bool can_track_dirty = false;     ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
   std::uint64_t dirty_bitmap_bytes_max = 0;  ///< the largest bitmap of one query or unmap
 
@@ -67,7 +69,14 @@ struct mapping {
   iova_range at;
   void* host = nullptr;  ///< stays mapped in this process until the unmap has completed
   bool writable = true;  ///< devices may always read
+  /// Bytes, a power of two: unmaps to come name whole aligned units of so many bytes (or all of this mapping, if it is
+  /// larger). So neighbours of one unit that are asked for together may become one mapping of the kernel, by one ioctl. 0:
+  /// they name just what this names.
+  std::uint64_t unit = 0;
 };
+
+/// A step of container::async_apply: something to map, or a range to unmap.
+using change = std::variant<mapping, iova_range>;
 
 /// What a container is told of the program around it.
 struct container_options {
@@ -77,6 +86,12 @@ struct container_options {
   /// Told of what failed without making the operation fail: KVM that did not take a group, a group that did not leave.
   /// Called where the completions are, on the container's executor; what a destructor met is told after it. May be empty.
   std::function<void(const error&)> warn{};
+  /// The largest map made in one go, a power of two: larger ones are cut, so that requests on other ranges get their turn.
+  std::uint64_t piece_bytes = std::uint64_t{256} << 20;
+  /// A map or unmap of up to so many bytes, of memory that is resident, runs on the caller's thread when the lane is idle:
+  /// it takes a microsecond or two a page, and a wake of the lane would cost ten. 0: never. No more than 256 KiB of them run
+  /// there before the executor has delivered their completions.
+  std::uint64_t in_place_bytes_max = std::uint64_t{64} << 10;
 };
 
 class container {
@@ -127,22 +142,37 @@ class container {
     return detail::initiate<Token>(this, token, &container::start_close_device, std::move(which));
   }
 
-  /// VFIO_IOMMU_MAP_DMA. Completes without error only when the kernel said so.
+  /// VFIO_IOMMU_MAP_DMA. Completes without error only when the kernel said so. Refused before the kernel is asked: what
+  /// meets a mapping (EEXIST), is misaligned or wraps (EINVAL), lies in no window (errc::outside_window), or is over what
+  /// the kernel still allows (errc::no_mapping_left).
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_map(const mapping& what, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_map, what);
   }
 
-  /// VFIO_IOMMU_UNMAP_DMA of exactly `range`; a range that would cut a mapping in two is EINVAL. Completes with the bytes
-  /// that were unmapped.
+  /// VFIO_IOMMU_UNMAP_DMA of exactly `range`; a range that would cut in two what was mapped as one is EINVAL. Completes with
+  /// the bytes that were unmapped: 0 where nothing was.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<std::uint64_t>)) Token>
   auto async_unmap(iova_range range, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_unmap, range, std::span<std::uint64_t>{});
   }
 
-  /// The same with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP: what devices dirtied up to the unmap, a bit a page of page_size(),
-  /// is in `dirty`. Only while tracking. `dirty` holds at least size / page_size() bits, is zeroed here, and belongs to the
-  /// operation until it completes.
+  /// Everything there is: VFIO_DMA_UNMAP_FLAG_ALL, or on kernels before 5.12 two halves.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<std::uint64_t>)) Token>
+  auto async_unmap_all(Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_unmap_all);
+  }
+
+  /// All of these, in this order, or none: what was done before a failure is taken back, and error::undone says so. Waits
+  /// for the requests before it, and those behind it wait for it.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_apply(std::vector<change> changes, Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_apply, std::move(changes));
+  }
+
+  /// async_unmap with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP: what devices dirtied up to the unmap, a bit a page of
+  /// page_size(), is in `dirty`. Only while tracking. `dirty` holds at least size / page_size() bits, is zeroed here, and
+  /// belongs to the operation until it completes.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<std::uint64_t>)) Token>
   auto async_unmap(iova_range range, std::span<std::uint64_t> dirty, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_unmap, range, dirty);
@@ -173,6 +203,8 @@ class container {
   void start_open_device(completion<device> done, unsigned group, std::string name);
   void start_close_device(completion<void> done, device which);
   void start_map(completion<void> done, mapping what);
+  void start_unmap_all(completion<std::uint64_t> done);
+  void start_apply(completion<void> done, std::vector<change> changes);
   void start_unmap(completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty);
   void start_tracking(completion<void> done, bool on);
   void start_query_dirty(completion<void> done, iova_range range, std::span<std::uint64_t> dirty);

@@ -58,25 +58,28 @@ std::string_view name_of(operation what) noexcept;
 
 /// Failures that are Tidemark's own and have no errno. The kernel's are in the system category, as errno.
 enum class errc : int {
-  group_not_viable = 1,  ///< a device of the group is bound to a driver that is not VFIO's
-  no_iommu_model,        ///< the container offers no IOMMU type that Tidemark speaks
-  no_iommu,              ///< a noiommu group's devices can have nothing mapped
-  group_in_other_space,  ///< a group whose devices are in another address space
-  discard_disagrees,     ///< devices of one group that say different things about RAM discarding
-  not_attached,          ///< a group or device that has to be attached first
-  api_version,           ///< VFIO_GET_API_VERSION is not VFIO_API_VERSION
-  malformed_capability,  ///< a capability chain that loops or leaves its buffer
-  dirty_not_supported,   ///< the container cannot track dirty pages
-  bitmap_too_large,      ///< one mapping's bitmap is over the kernel's largest query
-  region_overlaps,       ///< a region that meets one that is already there
-  region_unknown,        ///< a region, RAM block or mapping that is not there
-  region_misaligned,     ///< an address or size that is no multiple of the page
-  queue_full,            ///< the lane holds as many requests as it may; try again when some have completed
-  closed,                ///< the object was closed before the operation could begin
-  protocol,              ///< the peer broke the migration protocol
-  peer_closed,           ///< the peer went away in the middle of the migration
-  not_identical,         ///< source and destination memory differ after the migration
-  undecided,             ///< the connection broke between "you may run" and "I run": neither side may assume
+  group_not_viable = 1,     ///< a device of the group is bound to a driver that is not VFIO's
+  no_iommu_model,           ///< the container offers no IOMMU type that Tidemark speaks
+  no_iommu,                 ///< a noiommu group's devices can have nothing mapped
+  group_in_other_space,     ///< a group whose devices are in another address space
+  discard_disagrees,        ///< devices of one group that say different things about RAM discarding
+  unmap_all_not_supported,  ///< the kernel has no VFIO_UNMAP_ALL
+  not_attached,             ///< a group or device that has to be attached first
+  api_version,              ///< VFIO_GET_API_VERSION is not VFIO_API_VERSION
+  malformed_capability,     ///< a capability chain that loops or leaves its buffer
+  dirty_not_supported,      ///< the container cannot track dirty pages
+  bitmap_too_large,         ///< one mapping's bitmap is over the kernel's largest query
+  region_overlaps,          ///< a region that meets one that is already there
+  region_unknown,           ///< a region, RAM block or mapping that is not there
+  region_misaligned,        ///< an address or size that is no multiple of the page
+  queue_full,               ///< the lane holds as many requests as it may; try again when some have completed
+  closed,                   ///< the object was closed before the operation could begin
+  protocol,                 ///< the peer broke the migration protocol
+  peer_closed,              ///< the peer went away in the middle of the migration
+  not_identical,            ///< source and destination memory differ after the migration
+  undecided,                ///< the connection broke between "you may run" and "I run": neither side may assume
+  outside_window,           ///< a map that is not wholly inside one IOVA window
+  no_mapping_left,          ///< more mappings than the kernel allows the container
 };
 
 const boost::system::error_category& tidemark_category() noexcept;

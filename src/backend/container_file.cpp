@@ -48,6 +48,7 @@ result<container_info> container_file::connect(unsigned number) {
   auto info = container_ ? join(*joining) : open_container(*joining);
   if (!info) return info.error();
   info_ = std::move(*info);
+  ++info_reads_;
   const auto& connected = groups_.emplace(number, std::move(*joining)).first->second;
   if (options_.kvm_device >= 0) warn(kvm_add(kernel_, options_.kvm_device, connected));
   return info_;
@@ -142,6 +143,7 @@ result<void> container_file::leave(groups::iterator leaving) {
   if (options_.kvm_device >= 0) told = kvm_remove(kernel_, options_.kvm_device, leaving->second);
   const auto left = unset_container(leaving->second);
   groups_.erase(leaving);
+  ++info_reads_;
   if (groups_.empty()) {
     iommu_.reset();
     container_.reset();

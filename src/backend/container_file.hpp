@@ -39,6 +39,8 @@ class container_file {
 
   /// With the groups that are connected now.
   result<container_info> info() const;
+  /// How often that has changed, or may have.
+  unsigned info_reads() const noexcept { return info_reads_; }
 
   result<device> open_device(unsigned group, const std::string& name);
 
@@ -64,6 +66,7 @@ class container_file {
   groups groups_;
   std::unique_ptr<iommu> iommu_;
   container_info info_;
+  unsigned info_reads_ = 0;
 };
 
 }  // namespace tidemark::backend

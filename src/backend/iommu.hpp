@@ -30,6 +30,9 @@ class iommu {
   /// Gives the bytes unmapped. With a bitmap, what devices dirtied up to the unmap is in it.
   virtual result<std::uint64_t> unmap(iova_range range, std::span<std::uint64_t> dirty) = 0;
 
+  /// Everything: VFIO_DMA_UNMAP_FLAG_ALL. Only where container_info::can_unmap_all.
+  virtual result<std::uint64_t> unmap_all() { return make_error(operation::unmap, errc::unmap_all_not_supported); }
+
   // A driver that cannot track what devices dirty leaves these as they are: errc::dirty_not_supported.
   virtual result<void> set_dirty_tracking(bool on) {
     return make_error(on ? operation::start_dirty_tracking : operation::stop_dirty_tracking, errc::dirty_not_supported);

@@ -58,6 +58,9 @@ result<container_info> type1::read_info() {
   auto info = read_iommu_info(*answer, host_page_size());
   if (!info) return info;
   info->type = v2_ ? iommu_type::type1v2 : iommu_type::type1;
+  const int unmaps_all = kernel_.ioctl(file_, VFIO_CHECK_EXTENSION, std::uintptr_t{VFIO_UNMAP_ALL});
+  if (unmaps_all < 0) return kernel_error(operation::get_info, -unmaps_all, {}, "VFIO_CHECK_EXTENSION of VFIO_UNMAP_ALL");
+  info->can_unmap_all = unmaps_all > 0;
   if (!v2_) info->can_track_dirty = false;  // v1 reports the capability and refuses VFIO_IOMMU_DIRTY_PAGES
   info_ = *info;
   return info;
@@ -103,6 +106,15 @@ result<std::uint64_t> type1::unmap(iova_range range, std::span<std::uint64_t> di
   if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_UNMAP_DMA, request); answer < 0)
     return kernel_error(operation::unmap, -answer, range);
   return std::uint64_t{request->size};
+}
+
+result<std::uint64_t> type1::unmap_all() {
+  vfio_iommu_type1_dma_unmap request{};
+  request.argsz = sizeof request;
+  request.flags = VFIO_DMA_UNMAP_FLAG_ALL;
+  if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_UNMAP_DMA, &request); answer < 0)
+    return kernel_error(operation::unmap, -answer, {}, "VFIO_DMA_UNMAP_FLAG_ALL");
+  return std::uint64_t{request.size};
 }
 
 result<void> type1::set_dirty_tracking(bool on) {

@@ -24,6 +24,7 @@ class type1 final : public iommu {
   result<void> map(const mapping& what) override;
   /// With a bitmap: VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP.
   result<std::uint64_t> unmap(iova_range range, std::span<std::uint64_t> dirty) override;
+  result<std::uint64_t> unmap_all() override;
   result<void> set_dirty_tracking(bool on) override;
   result<void> query_dirty(iova_range range, std::span<std::uint64_t> dirty) override;
 

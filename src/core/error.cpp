@@ -27,6 +27,8 @@ class category final : public boost::system::error_category {
         return "the group is used in multiple address spaces";
       case errc::discard_disagrees:
         return "the devices of the group do not agree on RAM discarding";
+      case errc::unmap_all_not_supported:
+        return "unmapping everything at once is not supported";
       case errc::not_attached:
         return "not attached";
       case errc::api_version:
@@ -55,6 +57,10 @@ class category final : public boost::system::error_category {
         return "source and destination memory differ";
       case errc::undecided:
         return "the connection broke while the destination was taking over";
+      case errc::outside_window:
+        return "not inside one IOVA window";
+      case errc::no_mapping_left:
+        return "the kernel allows no more mappings";
     }
     return "unknown error";
   }

@@ -2,18 +2,15 @@
 
 #include <tidemark/container.hpp>
 
-#include <boost/asio/associated_cancellation_slot.hpp>
-#include <boost/asio/associated_executor.hpp>
-#include <boost/asio/dispatch.hpp>
-#include <boost/asio/error.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
 
-#include <optional>
 #include <utility>
 
-#include "backend/container_file.hpp"
+#include "dma/carrier.hpp"
+#include "dma/container_request.hpp"
+#include "dma/host_pages.hpp"
 #include "dma/lane.hpp"
 
 namespace tidemark {
@@ -21,12 +18,6 @@ namespace tidemark {
 namespace asio = boost::asio;
 
 namespace {
-
-/// What every request of a container's lane can do: be carried out on the backend.
-class container_request : public dma::lane::request {
- public:
-  virtual void carry_out(backend::container_file& backend) = 0;
-};
 
 /// Warnings arise in the lane and are told on the executor.
 std::function<void(const error&)> posted(const any_io_executor& executor, std::function<void(const error&)> warn) {
@@ -37,55 +28,17 @@ std::function<void(const error&)> posted(const any_io_executor& executor, std::f
   };
 }
 
-template <class Executor>
-auto tracked(Executor executor) {
-  return asio::prefer(std::move(executor), asio::execution::outstanding_work.tracked);
+constexpr std::size_t in_place_pages_max = 64;  // between two turns of the executor
+
+dma::change change_of(const mapping& what) {
+  return {.what = dma::change::kind::map,
+          .at = what.at,
+          .host = static_cast<std::byte*>(what.host),
+          .writable = what.writable,
+          .unit = what.unit};
 }
 
-/// One request with its handler. `Call` is what to do: result<T>(backend::container_file&).
-template <class T, class Call>
-class bound_request final : public container_request {
- public:
-  bound_request(const any_io_executor& executor, operation what, iova_range range, Call call, completion<T> handler)
-      : call_(std::move(call)),
-        handler_(std::move(handler)),
-        what_(what),
-        range_(range),
-        work_(tracked(executor)),
-        handler_work_(tracked(asio::get_associated_executor(handler_, executor))) {}
-
-  void carry_out(backend::container_file& backend) override { outcome_.emplace(call_(backend)); }
-
-  void refuse(boost::system::error_code code) noexcept override {
-    outcome_.emplace(error{code, what_, range_, {}, "nothing was changed"});
-  }
-
-  // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds
-  // the request.
-  void complete(std::unique_ptr<request> self) override {
-    const auto where = handler_work_;
-    work_ = {};
-    asio::dispatch(where, [self = std::move(self), this]() mutable {
-      slot().clear();
-      auto handler = std::move(handler_);
-      auto outcome = std::move(*outcome_);
-      self.reset();  // and with it this: its memory is free before the handler asks for more
-      std::move(handler)(std::move(outcome));
-    });
-  }
-
-  auto slot() const noexcept { return asio::get_associated_cancellation_slot(handler_); }
-
- private:
-  Call call_;
-  completion<T> handler_;
-  operation what_;
-  iova_range range_;
-  std::optional<result<T>> outcome_;
-  any_io_executor work_;  // the container's executor does not run dry while the request is under way, the handler's not
-                          // before it is called
-  decltype(tracked(asio::get_associated_executor(handler_, std::declval<any_io_executor>()))) handler_work_;
-};
+dma::change change_of(const iova_range& range) { return {.what = dma::change::kind::unmap, .at = range}; }
 
 }  // namespace
 
@@ -93,20 +46,19 @@ class container::state {
  public:
   state(const any_io_executor& executor, kernel::files& kernel, workers& threads, container_options options)
       : executor_(executor),
-        backend_(kernel, {options.kvm_device, posted(executor, std::move(options.warn))}),
-        lane_(executor, threads, "tidemark-lane", queue_max, [this](dma::lane::batch& requests) {
-          for (auto& item : requests) carry_out(static_cast<container_request&>(item));
-        }) {}
+        in_place_bytes_max_(options.in_place_bytes_max),
+        carrier_(kernel, {.kvm_device = options.kvm_device, .warn = posted(executor, std::move(options.warn))},
+                 options.piece_bytes),
+        lane_(executor, threads, "tidemark-lane", queue_max,
+              [this](auto& taken, auto& done, const auto& closing) { return carrier_.turn(taken, done, closing); }) {}
 
   template <class T, class Call>
   void submit(operation what, iova_range range, completion<T> handler, Call call,
               dma::lane::room room = dma::lane::room::needed) {
-    auto item = std::make_unique<bound_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler));
-    if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));
-    lane_.submit(std::move(item), room);
+    send(std::make_unique<dma::call_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler)), room);
   }
 
-  /// For requests that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
+  /// For calls that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
   template <class T, class Call>
   void on_driver(operation what, iova_range range, completion<T> handler, Call call) {
     submit(what, range, std::move(handler), [=](backend::container_file& backend) -> result<T> {
@@ -116,16 +68,38 @@ class container::state {
     });
   }
 
- private:
-  /// When the container ends nobody waits longer than for the ioctl under way.
-  void carry_out(container_request& item) {
-    if (lane_.closing()) return item.refuse(asio::error::operation_aborted);
-    item.carry_out(backend_);
+  template <class T>
+  void submit(const dma::change& asked, std::span<std::uint64_t> dirty, completion<T> handler) {
+    auto item = std::make_unique<dma::single_change<T>>(executor_, asked, dirty, std::move(handler));
+    if (!may_run_in_place(asked) || !lane_.enter(asked.at.size / page_bytes_, in_place_pages_max))
+      return send(std::move(item));
+    carrier_.carry_out(*item);
+    lane_.leave(std::move(item));
   }
 
-  any_io_executor executor_;
-  backend::container_file backend_;
-  dma::lane lane_;  // last: its worker uses the backend
+  void submit(std::vector<dma::change> all, completion<void> handler) {
+    send(std::make_unique<dma::transaction>(executor_, std::move(all), std::move(handler)));
+  }
+
+ private:
+  static constexpr std::uint64_t page_bytes_ = 4096;
+
+  template <class Request>
+  void send(std::unique_ptr<Request> item, dma::lane::room room = dma::lane::room::needed) {
+    if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));
+    lane_.submit(std::move(item), room);
+  }
+
+  /// Whether it takes a few microseconds at most, once nobody else is in the lane.
+  bool may_run_in_place(const dma::change& asked) const {
+    if (asked.at.size == 0 || asked.at.size > in_place_bytes_max_) return false;
+    return asked.what == dma::change::kind::unmap || dma::is_resident(asked.host, asked.at.size);
+  }
+
+  const asio::any_completion_executor executor_;
+  const std::uint64_t in_place_bytes_max_;
+  dma::carrier carrier_;
+  dma::lane lane_;  // last: its worker uses the carrier
 };
 
 std::string_view name_of(iommu_type type) noexcept {
@@ -180,13 +154,25 @@ void container::start_close_device(completion<void> done, device which) {
       dma::lane::room::always);
 }
 
-void container::start_map(completion<void> done, mapping what) {
-  state_->on_driver(operation::map, what.at, std::move(done), [what](backend::iommu& driver) { return driver.map(what); });
-}
+void container::start_map(completion<void> done, mapping what) { state_->submit(change_of(what), {}, std::move(done)); }
 
 void container::start_unmap(completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty) {
-  state_->on_driver(operation::unmap, range, std::move(done),
-                    [range, dirty](backend::iommu& driver) { return driver.unmap(range, dirty); });
+  auto asked = change_of(range);
+  asked.alone = !dirty.empty();
+  state_->submit(asked, dirty, std::move(done));
+}
+
+void container::start_unmap_all(completion<std::uint64_t> done) {
+  dma::change everything;
+  everything.what = dma::change::kind::unmap_everything;
+  state_->submit(everything, {}, std::move(done));
+}
+
+void container::start_apply(completion<void> done, std::vector<change> changes) {
+  std::vector<dma::change> all;
+  all.reserve(changes.size());
+  for (const auto& one : changes) all.push_back(std::visit([](const auto& what) { return change_of(what); }, one));
+  state_->submit(std::move(all), std::move(done));
 }
 
 void container::start_tracking(completion<void> done, bool on) {

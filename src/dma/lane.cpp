@@ -26,8 +26,14 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     outbox.clear_and_dispose(std::default_delete<request>());
   }
 
+  /// One more is in the lane. Under the lock.
+  void count_in() {
+    if (in_lane++ == 0) has_work = asio::prefer(executor, asio::execution::outstanding_work.tracked);
+  }
+
   /// Adds to the outbox under the lock. True if the caller must post a drain once it has let go of the lock.
   bool add_outcomes(batch& done) {
+    if (done.empty()) return false;
     outbox.splice(outbox.end(), done);
     return !std::exchange(drain_posted, true);
   }
@@ -36,34 +42,46 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     asio::post(executor, [self = shared_from_this()] { self->drain(); });
   }
 
-  void refuse(request& item, boost::system::error_code code) {
+  /// `was_in`: counted in the lane, which it leaves with this.
+  void refuse(request& item, boost::system::error_code code, bool was_in) {
     item.refuse(code);
     batch done;
     done.push_back(item);
     bool must_post;
     {
       std::lock_guard lock(mutex);
+      if (was_in) ++to_leave;
       must_post = add_outcomes(done);
     }
     if (must_post) post_drain();
   }
 
-  void run_batch() {
-    batch taken;
-    {
-      std::lock_guard lock(mutex);
-      taken.swap(inbox);
-      for (auto& item : taken) item.waiting_ = false;
+  /// The worker's job: turns until nothing waits and nothing is unfinished.
+  void run() {
+    bool unfinished = false;
+    for (;;) {
+      batch taken;
+      {
+        std::lock_guard lock(mutex);
+        if (!unfinished) {
+          if (busy || inbox.empty()) return;  // whoever is in the lane looks into the inbox when he leaves
+          busy = true;
+        }
+        taken.swap(inbox);
+        for (auto& item : taken) item.waiting_ = false;
+      }
+      batch done;
+      unfinished = work(taken, done, closed);
+      const auto count = done.size();
+      bool must_post;
+      {
+        std::lock_guard lock(mutex);
+        to_leave += count;
+        must_post = add_outcomes(done);
+        if (!unfinished) busy = false;
+      }
+      if (must_post) post_drain();
     }
-    if (taken.empty()) return;
-    work(taken);
-    bool must_post;
-    {
-      std::lock_guard lock(mutex);
-      to_leave += taken.size();
-      must_post = add_outcomes(taken);
-    }
-    if (must_post) post_drain();
   }
 
   void drain() {
@@ -72,7 +90,9 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
       std::lock_guard lock(mutex);
       done.swap(outbox);
       drain_posted = false;
+      cost_entered = 0;
       in_lane -= std::exchange(to_leave, 0);
+      if (in_lane == 0) has_work = {};
     }
     const give_back rest{*this, done};
     while (!done.empty()) {
@@ -107,20 +127,23 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   std::mutex mutex;
   batch inbox;
   batch outbox;
-  std::size_t in_lane = 0;   // accepted, and not yet taken by a drain
-  std::size_t to_leave = 0;  // of those, in the outbox
+  asio::any_io_executor has_work;  // while something is in the lane
+  std::size_t in_lane = 0;         // accepted, and not yet taken by a drain
+  std::size_t to_leave = 0;        // of those, in the outbox
+  std::size_t cost_entered = 0;    // since the last drain
+  bool busy = false;               // somebody is in the lane
   bool drain_posted = false;
   std::atomic<bool> closed = false;  // changes under the lock
 };
 
 lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max, carry_out work)
     : mailbox_(std::make_shared<mailbox>(std::move(executor), queue_max, std::move(work))),
-      worker_(threads.make(name, [box = mailbox_.get()] { box->run_batch(); })) {}
+      worker_(threads.make(name, [box = mailbox_.get()] { box->run(); })) {}
 
 void lane::submit(std::unique_ptr<request> item, room wanted) {
   auto& box = *mailbox_;
   boost::system::error_code refusal;
-  bool was_empty = false;
+  bool must_wake = false;
   {
     std::lock_guard lock(box.mutex);
     if (box.closed) {
@@ -129,16 +152,53 @@ void lane::submit(std::unique_ptr<request> item, room wanted) {
       refusal = make_error_code(errc::queue_full);
     } else {
       item->waiting_ = true;
-      ++box.in_lane;
-      was_empty = box.inbox.empty();
+      box.count_in();
+      must_wake = box.inbox.empty() && !box.busy;
       box.inbox.push_back(*item.release());
     }
   }
-  if (was_empty) worker_->wake();
-  if (item) box.refuse(*item.release(), refusal);
+  if (must_wake) worker_->wake();
+  if (item) box.refuse(*item.release(), refusal, false);
 }
 
-bool lane::closing() const noexcept { return mailbox_->closed; }
+bool lane::enter(std::size_t cost, std::size_t costs_max) {
+  auto& box = *mailbox_;
+  std::lock_guard lock(box.mutex);
+  if (box.busy || box.closed || !box.inbox.empty() || box.in_lane >= box.queue_max) return false;
+  if (box.cost_entered + cost > costs_max) return false;
+  box.cost_entered += cost;
+  box.busy = true;
+  return true;
+}
+
+void lane::leave(std::unique_ptr<request> item) {
+  auto& box = *mailbox_;
+  batch done;
+  done.push_back(*item.release());
+  bool must_post;
+  bool must_wake;
+  {
+    std::lock_guard lock(box.mutex);
+    box.count_in();
+    ++box.to_leave;
+    must_post = box.add_outcomes(done);
+    box.busy = false;
+    must_wake = !box.inbox.empty();
+  }
+  if (must_post) box.post_drain();
+  if (must_wake) worker_->wake();
+}
+
+void lane::leave() {
+  auto& box = *mailbox_;
+  bool must_wake;
+  {
+    std::lock_guard lock(box.mutex);
+    box.busy = false;
+    must_wake = !box.inbox.empty();
+  }
+  if (must_wake) worker_->wake();
+}
 
 void lane::canceller::operator()(asio::cancellation_type) const {
   const auto box = box_.lock();
@@ -147,9 +207,8 @@ void lane::canceller::operator()(asio::cancellation_type) const {
     std::lock_guard lock(box->mutex);
     if (!std::exchange(item_->waiting_, false)) return;
     box->inbox.erase(box->inbox.iterator_to(*item_));
-    --box->in_lane;
   }
-  box->refuse(*item_, asio::error::operation_aborted);
+  box->refuse(*item_, asio::error::operation_aborted, true);
 }
 
 void lane::close() {
@@ -165,7 +224,7 @@ void lane::close() {
   while (!left.empty()) {
     auto& item = left.front();
     left.pop_front();
-    box.refuse(item, asio::error::operation_aborted);
+    box.refuse(item, asio::error::operation_aborted, true);
   }
 }
 

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A lane carries out blocking requests beside the loop, in order. It solves two problems: VFIO's ioctls block, some for
-// seconds, so they must not run on the loop; and handing each one over and back by itself costs more than the ioctl (a wake
-// is 7 to 9 µs), so requests travel in batches: the worker takes all that has queued up, and the loop is woken once for all
-// that it completed.
+// A lane carries out blocking requests beside the loop. It solves two problems: VFIO's ioctls block, some for seconds, so
+// they must not run on the loop; and handing each one over and back by itself costs more than the ioctl (a wake is 7 to 9
+// µs), so requests travel in batches: the worker takes all that has queued up, and the loop is woken once for all that it
+// completed.
+//
+// One exception, for latency: who finds the lane idle may enter() it and carry out a request on his own thread.
 //
 // Invariants
-//  1. Requests are carried out in the order they were submitted, one batch at a time.
-//  2. Each submitted request is completed exactly once, on the executor, never inside submit() or a canceller.
+//  1. At any time one thread at most is in the lane: the worker, or who entered it.
+//  2. Each submitted request is completed exactly once, on the executor, never inside submit(), leave() or a canceller.
 //  3. At most one drain of the outbox is posted to the executor at a time.
 //  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a drain takes them. One more
 //  is refused, unless it gives something back. (The refusals themselves pass through the outbox uncounted.)
+//  5. While a request is in the lane the executor counts as having work.
 //
-// Threading: submit() and cancellers from any thread. The worker runs the batches; the executor runs the completions.
-// Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the batch under way, which carry_out
-// may cut short when closing() says so. Completions posted by then still run: they hold what they need.
+// Threading: submit(), enter() and cancellers from any thread. The worker runs the batches; the executor runs the
+// completions. Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the turn under way, and
+// gives one more turn if something is unfinished, which carry_out then ends as cancelled, too. Completions posted by then
+// still run: they hold what they need.
 
 #pragma once
 
@@ -23,6 +27,7 @@
 #include <boost/intrusive/list.hpp>
 #include <tidemark/threads.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -49,8 +54,10 @@ class lane {
   };
   using batch = boost::intrusive::list<request>;
 
-  /// Carries out a batch in order and leaves each outcome in its request. On the worker.
-  using carry_out = std::function<void(batch&)>;
+  /// One turn: takes all of `taken`, and moves what has come to its end to `done`, outcomes left in the requests. What is
+  /// unfinished it keeps, and answers true to get another turn, with what has come by then. Once `closing` is true
+  /// everything comes to its end as soon as it can. On the worker.
+  using carry_out = std::function<bool(batch& taken, batch& done, const std::atomic<bool>& closing)>;
 
   lane(boost::asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max,
        carry_out work);
@@ -60,8 +67,13 @@ class lane {
   enum class room { needed, always };
   void submit(std::unique_ptr<request> item, room wanted = room::needed);
 
-  /// Whether close() has begun. Any thread.
-  bool closing() const noexcept;
+  /// Whether the lane was idle, and no more than `costs_max` of cost were spent by those who entered since the executor last
+  /// drained the outbox. Then the caller is in it, for a request of this cost, until leave().
+  bool enter(std::size_t cost, std::size_t costs_max);
+  /// With the request carried out.
+  void leave(std::unique_ptr<request> done);
+  /// With nothing done, the request still to be submitted.
+  void leave();
 
  private:
   struct mailbox;

@@ -130,7 +130,7 @@ struct bench {
   ruled_kernel files;
   hand_workers threads;
   manual_loop loop;
-  host around{files, threads};
+  host around{files, threads, {.in_place_bytes_max = 0}};  // every step by hand
 };
 
 }  // namespace tidemark::tests

@@ -2,6 +2,7 @@
 
 #include "dma/lane.hpp"
 
+#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
@@ -51,6 +52,12 @@ class counting_executor {
   std::size_t* count_;
 };
 
+/// Does nothing, and is done with all.
+bool all_done(lane::batch& taken, lane::batch& done, const std::atomic<bool>&) {
+  done.splice(done.end(), taken);
+  return false;
+}
+
 /// What has become of the requests, in order: "+n" carried out, "n" completed, "-n" refused and completed.
 struct journal {
   std::string text;
@@ -79,8 +86,10 @@ class note : public lane::request {
 struct fixture {
   explicit fixture(std::size_t queue_max = 8)
       : here(std::in_place, counting_executor(loop.get_executor(), posts), threads, "lane", queue_max,
-             [](lane::batch& taken) {
+             [](lane::batch& taken, lane::batch& done, const std::atomic<bool>&) {
                for (auto& item : taken) static_cast<note&>(item).carry_out();
+               done.splice(done.end(), taken);
+               return false;
              }) {}
 
   lane::canceller submit(int number) {
@@ -196,9 +205,7 @@ BOOST_FIXTURE_TEST_CASE(requests_taken_out_make_room, fixture) {
 
 BOOST_FIXTURE_TEST_CASE(closing_refuses_what_comes_and_aborts_what_waits, fixture) {
   const auto cancel = submit(1);
-  BOOST_TEST(!here->closing());
   here->close();
-  BOOST_TEST(here->closing());
   cancel(asio::cancellation_type::total);
   submit(2);
   here->close();
@@ -237,7 +244,7 @@ BOOST_AUTO_TEST_CASE(what_nobody_fetches_is_freed_with_the_loop) {
   {
     asio::io_context context;
     hand_workers threads;
-    lane here(context.get_executor(), threads, "lane", 8, [](lane::batch&) {});
+    lane here(context.get_executor(), threads, "lane", 8, all_done);
     here.submit(std::make_unique<note>(notes, 1));
     threads.run();
     here.submit(std::make_unique<note>(notes, 2));
@@ -258,7 +265,7 @@ BOOST_AUTO_TEST_CASE(a_request_may_be_submitted_from_a_completion) {
   };
   manual_loop loop;
   hand_workers threads;
-  lane here(loop.get_executor(), threads, "lane", 1, [](lane::batch&) {});
+  lane here(loop.get_executor(), threads, "lane", 1, all_done);
   here.submit(std::make_unique<again>(here, 9));
   do loop.run_until_idle();
   while (threads.run());

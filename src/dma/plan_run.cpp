@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "dma/plan_run.hpp"
+
+#include <boost/asio/error.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "dma/host_pages.hpp"
+
+namespace tidemark::dma {
+
+namespace {
+
+constexpr iova_range everything{};                          // of unmap_everything
+constexpr std::uint64_t populate_from_bytes = 32ULL << 20;  // from where several processors are worth their threads
+
+bool is_errno(const error& what, int errno_value) {
+  return what.code.category() == boost::system::system_category() && what.code.value() == errno_value;
+}
+
+bool ends_at_the_top(const iova_range& range) noexcept { return range.size != 0 && range.iova + range.size == 0; }
+
+mapping mapping_of(const plan_step& step) { return {.at = step.at, .host = step.host, .writable = step.writable}; }
+
+std::string in_words(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
+
+}  // namespace
+
+void plan_run::begin(std::span<const change> changes, std::span<const std::span<std::uint64_t>> dirty,
+                     const plan_limits& limits) {
+  changes_.assign(changes.begin(), changes.end());
+  dirty_.assign(dirty.begin(), dirty.end());
+  outcomes_.clear();
+  outcomes_.resize(changes.size());
+  deeds_.clear();
+  page_size_ = limits.page_size;
+  next_ = 0;
+  plan_.clear();
+  make_plan(book_, changes_, limits, plan_);
+  for (auto& refusal : plan_.refused) outcomes_[refusal.which].failure = std::make_unique<error>(std::move(refusal.why));
+  if (!plan_.settled.empty()) answer_settled();
+}
+
+/// An unmap that cancelled maps unmapped as much as they would have mapped.
+void plan_run::answer_settled() {
+  std::sort(plan_.settled.begin(), plan_.settled.end());
+  std::map<std::uint64_t, std::uint64_t> mapped;  // size by IOVA
+  for (const auto i : plan_.settled) {
+    const auto& asked = changes_[i];
+    if (asked.what == change::kind::map) {
+      mapped[asked.at.iova] = asked.at.size;
+      continue;
+    }
+    const bool all = asked.at == everything;
+    auto at = all ? mapped.begin() : mapped.lower_bound(asked.at.iova);
+    for (; at != mapped.end() && (all || at->first - asked.at.iova < asked.at.size); at = mapped.erase(at))
+      outcomes_[i].bytes += at->second;
+  }
+}
+
+std::span<const std::uint32_t> plan_run::served(const plan_step& step) const {
+  return std::span(plan_.served).subspan(step.served, step.served_count);
+}
+
+/// Whether all that it serves has failed already: a piece of a map, a part of a transaction.
+bool plan_run::is_dead(const plan_step& step) const {
+  const auto changes = served(step);
+  return std::all_of(changes.begin(), changes.end(), [&](std::uint32_t i) { return outcomes_[i].failure != nullptr; });
+}
+
+bool plan_run::advance(backend::iommu& driver, const std::atomic<bool>& closing) {
+  while (next_ < plan_.steps.size()) {
+    if (closing) return abandon(driver), false;
+    const auto& step = plan_.steps[next_++];
+    if (!is_dead(step)) step.what == change::kind::map ? map(step, driver) : unmap(step, driver);
+    const bool in_between = next_ < plan_.steps.size() && plan_.steps[next_].continues && !is_dead(plan_.steps[next_]);
+    if (in_between) return true;
+  }
+  return false;
+}
+
+void plan_run::abandon(backend::iommu& driver) {
+  const boost::system::error_code code = boost::asio::error::operation_aborted;
+  for (; next_ < plan_.steps.size(); ++next_) {
+    const auto& step = plan_.steps[next_];
+    if (is_dead(step)) continue;
+    error why{code, step.what == change::kind::map ? operation::map : operation::unmap, step.at, {}, {}};
+    if (step.continues) why.undone = take_back_pieces(step, driver);
+    for (const auto i : served(step)) fail(i, why, driver);
+  }
+}
+
+// --- maps ---
+
+void plan_run::map(const plan_step& step, backend::iommu& driver) {
+  auto mapped = map_range(step, driver);
+  const auto changes = served(step);
+  if (mapped) {
+    book_.add(step.at.iova, {step.at.size, step.host, step.writable, step.continues});
+    return note(changes_[changes.front()].transaction, step.at);
+  }
+  if (changes.size() > 1) return map_one_by_one(step, driver);
+  error why = mapped.error();
+  if (step.continues) why.undone = take_back_pieces(step, driver);
+  why.range = changes_[changes.front()].at;
+  fail(changes.front(), std::move(why), driver);
+}
+
+result<void> plan_run::map_range(const plan_step& step, backend::iommu& driver) {
+  if (step.at.size >= populate_from_bytes) populate(step.host, step.at.size, step.writable);
+  auto mapped = driver.map(mapping_of(step));
+  if (mapped || !(is_errno(mapped.error(), EEXIST) || is_errno(mapped.error(), EBUSY)) || !book_.is_free(step.at))
+    return mapped;
+  const auto unmapped = driver.unmap(step.at, {});
+  if (!unmapped) return mapped;
+  warn(kernel_error(operation::map, EEXIST, step.at,
+                    "the kernel held a mapping there that nobody knew of: " + in_words(*unmapped) + " were unmapped"));
+  return driver.map(mapping_of(step));
+}
+
+void plan_run::map_one_by_one(const plan_step& step, backend::iommu& driver) {
+  for (const auto i : served(step)) {
+    if (outcomes_[i].failure) continue;  // with the rest of its transaction
+    const auto& asked = changes_[i];
+    const plan_step single{.what = asked.what, .at = asked.at, .host = asked.host, .writable = asked.writable};
+    if (auto mapped = map_range(single, driver); !mapped) {
+      fail(i, mapped.error(), driver);
+      continue;
+    }
+    book_.add(asked.at.iova, {asked.at.size, asked.host, asked.writable, false});
+    note(asked.transaction, asked.at);
+  }
+}
+
+/// What error::undone says of the pieces before this one.
+std::string plan_run::take_back_pieces(const plan_step& failed, backend::iommu& driver) {
+  const auto first = changes_[served(failed).front()].at.iova;
+  const iova_range before{first, failed.at.iova - first};
+  if (auto unmapped = driver.unmap(before, {}); !unmapped) return "not undone: " + unmapped.error().message();
+  book_.remove(before);
+  return "nothing of it is mapped";
+}
+
+// --- unmaps ---
+
+std::vector<std::pair<std::uint64_t, held_mapping>> plan_run::entries_in(iova_range range) const {
+  std::vector<std::pair<std::uint64_t, held_mapping>> list;
+  const bool all = range == everything;
+  for (auto at = all ? book_.begin() : book_.first_in(range); at != book_.end(); ++at) {
+    if (!all && at->first - range.iova >= range.size) break;
+    list.emplace_back(at->first, at->second);
+  }
+  return list;
+}
+
+std::uint64_t plan_run::bytes_in(iova_range range) const {
+  std::uint64_t bytes = 0;
+  const bool all = range == everything;
+  for (auto at = all ? book_.begin() : book_.first_in(range); at != book_.end(); ++at) {
+    if (!all && at->first - range.iova >= range.size) break;
+    bytes += at->second.size;
+  }
+  return bytes;
+}
+
+void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
+  const auto changes = served(step);
+  std::uint64_t held = 0;
+  for (const auto i : changes) {
+    outcomes_[i].bytes = bytes_in(changes_[i].at);
+    held += outcomes_[i].bytes;
+  }
+  if (step.what == change::kind::unmap && changes.size() == 1 && changes_[changes.front()].what != step.what)
+    held = bytes_in(step.at);  // a half of everything
+  const auto transaction = changes_[changes.front()].transaction;
+  if (transaction != 0) deeds_.push_back({transaction, {}, entries_in(step.at)});
+  const auto unmapped = unmap_range(step, dirty_[changes.front()], driver);
+  if (unmapped && *unmapped == held) {
+    step.at == everything ? book_.clear() : book_.remove(step.at);
+    return;
+  }
+  if (unmapped)
+    warn(kernel_error(operation::unmap, EIO, step.at,
+                      "the kernel unmapped " + in_words(*unmapped) + " where " + in_words(held) + " were mapped"));
+  unmap_one_by_one(step, unmapped ? std::nullopt : std::optional(unmapped.error()), driver);
+}
+
+result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver) {
+  if (step.what == change::kind::unmap_everything) return driver.unmap_all();
+  auto unmapped = driver.unmap(step.at, dirty);
+  if (unmapped || !ends_at_the_top(step.at) || !is_errno(unmapped.error(), EINVAL) || step.at.size == page_size_)
+    return unmapped;
+  return driver.unmap({step.at.iova, step.at.size - page_size_}, dirty);
+}
+
+// `first`: what the whole of it failed with; nothing: it worked, but not as the book says.
+void plan_run::unmap_one_by_one(const plan_step& step, const std::optional<error>& first, backend::iommu& driver) {
+  const auto entries = entries_in(step.at);
+  for (const auto i : served(step)) std::fill(dirty_[i].begin(), dirty_[i].end(), ~std::uint64_t{0});
+  const bool tells_more = entries.size() > 1 || !first;
+  std::vector<std::pair<iova_range, error>> left;
+  for (const auto& [iova, held] : entries) {
+    const iova_range range{iova, held.size};
+    const auto unmapped = tells_more ? driver.unmap(range, {}) : result<std::uint64_t>(*first);
+    if (unmapped) {
+      book_.remove(range);
+    } else {
+      left.emplace_back(range, unmapped.error());
+    }
+  }
+  for (const auto i : served(step)) {
+    const auto& asked = changes_[i].at;
+    const auto stays = std::find_if(left.begin(), left.end(), [&](const auto& one) {
+      return asked == everything || one.first.iova - asked.iova < asked.size;
+    });
+    if (stays == left.end()) continue;
+    error why = stays->second;
+    why.range = asked;
+    const auto still = bytes_in(asked);
+    why.undone = in_words(outcomes_[i].bytes - still) + " are unmapped, " + in_words(still) + " are still mapped";
+    fail(i, std::move(why), driver);
+  }
+}
+
+// --- transactions ---
+
+void plan_run::note(std::uint32_t transaction, iova_range mapped) {
+  if (transaction != 0) deeds_.push_back({transaction, mapped, {}});
+}
+
+void plan_run::fail(std::uint32_t which, error why, backend::iommu& driver) {
+  const auto transaction = changes_[which].transaction;
+  if (transaction != 0) why.undone = take_back(transaction, driver);
+  for (std::uint32_t i = 0; transaction != 0 && i < changes_.size(); ++i)
+    if (i != which && changes_[i].transaction == transaction && !outcomes_[i].failure)
+      outcomes_[i].failure = std::make_unique<error>(why);
+  if (!outcomes_[which].failure) outcomes_[which].failure = std::make_unique<error>(std::move(why));
+}
+
+/// What error::undone says of the transaction.
+std::string plan_run::take_back(std::uint32_t transaction, backend::iommu& driver) {
+  std::string failed;
+  for (auto done = deeds_.rbegin(); done != deeds_.rend(); ++done) {
+    if (done->transaction != transaction) continue;
+    if (auto undone = take_back(*done, driver); !undone) failed = undone.error().message();
+    done->transaction = 0;
+  }
+  return failed.empty() ? "the mappings are as before" : "not undone everywhere: " + failed;
+}
+
+result<void> plan_run::take_back(const deed& done, backend::iommu& driver) {
+  if (done.mapped.size != 0) {
+    const auto unmapped = driver.unmap(done.mapped, {});
+    if (!unmapped) return unmapped.error();
+    book_.remove(done.mapped);
+    return {};
+  }
+  result<void> outcome;
+  for (const auto& [iova, held] : done.unmapped) {
+    const iova_range range{iova, held.size};
+    if (!book_.is_free(range)) continue;  // it never went
+    auto mapped = driver.map({.at = range, .host = held.host, .writable = held.writable});
+    if (mapped) {
+      book_.add(iova, held);
+    } else {
+      outcome = mapped;
+    }
+  }
+  return outcome;
+}
+
+}  // namespace tidemark::dma

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Carries out a plan on an IOMMU driver, and keeps the book true whatever the kernel answers. The plan assumes that every
+// step works; what is done where one does not:
+//
+//  - A merged map that fails is made change by change, so that each has its own answer.
+//  - A piece of a cut map that fails takes back the pieces before it.
+//  - A map that meets a mapping nobody knows of (EEXIST, EBUSY of old kernels) unmaps just that range and is made once more
+//    (R15). Known ones the plan has refused already.
+//  - An unmap to the end of the address space that old kernels refuse is made without the last page (R16).
+//  - An unmap of several mappings that fails, or that unmapped not as much as the book says, may have done a part of it:
+//  each
+//    is unmapped by itself, which tells what is true (R18). Its dirty pages are lost then: all count as dirty (R26).
+//  - A transaction of which one change fails is taken back, last step first (R22).
+//
+// Threading: one thread at a time.
+
+#pragma once
+
+#include <tidemark/error.hpp>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "backend/iommu.hpp"
+#include "dma/mapping_book.hpp"
+#include "dma/planner.hpp"
+
+namespace tidemark::dma {
+
+/// How a change ended.
+struct change_outcome {
+  std::unique_ptr<error> failure;  ///< null: it succeeded
+  std::uint64_t bytes = 0;         ///< of an unmap: what was unmapped
+};
+
+class plan_run {
+ public:
+  plan_run(mapping_book& book, std::function<void(const error&)> warn) : book_(book), warn_(std::move(warn)) {}
+
+  /// Plans the changes. `dirty`, as long, has the bitmaps of unmaps.
+  void begin(std::span<const change> changes, std::span<const std::span<std::uint64_t>> dirty, const plan_limits& limits);
+
+  /// Carries on; true while something is left, which is so only between the pieces of a cut map. Once `closing` is true what
+  /// is not done fails as aborted, and a cut map's pieces are taken back.
+  bool advance(backend::iommu& driver, const std::atomic<bool>& closing);
+
+  /// Of each change; valid when advance() answered false.
+  std::vector<change_outcome>& outcomes() noexcept { return outcomes_; }
+
+ private:
+  /// What a transaction has done, to take it back.
+  struct deed {
+    std::uint32_t transaction;
+    iova_range mapped;                                             ///< or empty:
+    std::vector<std::pair<std::uint64_t, held_mapping>> unmapped;  ///< these were
+  };
+
+  void answer_settled();
+  void abandon(backend::iommu& driver);
+  std::span<const std::uint32_t> served(const plan_step& step) const;
+  bool is_dead(const plan_step& step) const;
+
+  void map(const plan_step& step, backend::iommu& driver);
+  result<void> map_range(const plan_step& step, backend::iommu& driver);
+  void map_one_by_one(const plan_step& step, backend::iommu& driver);
+  std::string take_back_pieces(const plan_step& failed, backend::iommu& driver);
+
+  void unmap(const plan_step& step, backend::iommu& driver);
+  result<std::uint64_t> unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver);
+  void unmap_one_by_one(const plan_step& step, const std::optional<error>& first, backend::iommu& driver);
+  std::vector<std::pair<std::uint64_t, held_mapping>> entries_in(iova_range range) const;
+  std::uint64_t bytes_in(iova_range range) const;
+
+  void fail(std::uint32_t which, error why, backend::iommu& driver);
+  std::string take_back(std::uint32_t transaction, backend::iommu& driver);
+  result<void> take_back(const deed& done, backend::iommu& driver);
+  void note(std::uint32_t transaction, iova_range mapped);
+  void warn(const error& what) const {
+    if (warn_) warn_(what);
+  }
+
+  mapping_book& book_;
+  std::function<void(const error&)> warn_;
+  std::vector<change> changes_;
+  std::vector<std::span<std::uint64_t>> dirty_;
+  std::vector<change_outcome> outcomes_;
+  std::vector<deed> deeds_;
+  std::uint64_t page_size_ = 4096;
+  plan plan_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace tidemark::dma
