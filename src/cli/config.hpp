@@ -20,7 +20,8 @@ namespace tidemark::cli {
 
 struct key;
 
-enum class kernel_choice : std::uint8_t { model, host };  ///< "model" and "linux"
+enum class kernel_choice : std::uint8_t { model, host };   ///< "model" and "linux"
+enum class page_kind : std::uint8_t { small, thp, huge };  ///< 4 KiB, transparent huge pages, hugetlbfs
 enum class log_level : std::uint8_t { trace, debug, info, warning, error, critical, off };
 
 struct settings {
@@ -38,6 +39,14 @@ struct settings {
   std::optional<std::uint64_t> bandwidth_bytes;  ///< bytes a second; nullopt: unlimited
   std::uint64_t rounds_max = 0;
   std::uint64_t batch_pages = 0;
+  // [bench]
+  kernel_choice bench_kernel = kernel_choice::model;
+  std::uint64_t bench_memory_bytes = 0;
+  page_kind bench_pages = page_kind::small;
+  std::uint64_t bench_map_bytes = 0;  ///< of one map of a burst
+  std::uint64_t bench_in_flight = 0;
+  std::uint64_t bench_operations = 0;  ///< maps and unmaps of one run of a pattern
+  std::uint64_t bench_held = 0;        ///< mappings held in the container that holds many
   // [log]
   log_level level = log_level::warning;
 

@@ -14,6 +14,7 @@ constexpr std::uint64_t tib = std::uint64_t{1} << 40;
 constexpr std::uint64_t seed_max = std::numeric_limits<std::int64_t>::max();  // TOML has no larger integers
 
 constexpr std::array<std::string_view, 2> kernel_words{"model", "linux"};
+constexpr std::array<std::string_view, 3> page_words{"small", "thp", "huge"};
 constexpr std::array<std::string_view, 7> level_words{"trace", "debug", "info", "warning", "error", "critical", "off"};
 
 const std::array table{
@@ -41,6 +42,20 @@ const std::array table{
         number_rule{&settings::rounds_max, 1, 1000, "rounds"}},
     key{"migration", "batch_pages", "--batch-pages", "COUNT", "pages of one batch of the stream",
         number_rule{&settings::batch_pages, 1, 4096, "pages"}},
+    key{"bench", "kernel", "--kernel", "WHICH", "whose VFIO answers: the one in this program, or this host's",
+        choice_rule<kernel_choice>{&settings::bench_kernel, kernel_words}},
+    key{"bench", "memory", "--memory", "SIZE", "memory that is mapped; a multiple of 2MiB",
+        size_rule{&settings::bench_memory_bytes, 4 * mib, tib, "of memory", 2 * mib}},
+    key{"bench", "pages", "--pages", "KIND", "pages that the memory is in",
+        choice_rule<page_kind>{&settings::bench_pages, page_words}},
+    key{"bench", "map_size", "--map-size", "SIZE", "one of the neighbours of a burst; a power of two",
+        size_rule{&settings::bench_map_bytes, page_bytes, 2 * mib, "each", page_bytes}},
+    key{"bench", "in_flight", "--in-flight", "COUNT", "requests given before the first is answered",
+        number_rule{&settings::bench_in_flight, 1, 256, "requests"}},
+    key{"bench", "operations", "--operations", "COUNT", "maps and unmaps of one run of a pattern",
+        number_rule{&settings::bench_operations, 2, 10000000, "operations"}},
+    key{"bench", "held", "--held", "COUNT", "mappings held where the price of many is measured",
+        number_rule{&settings::bench_held, 1000, 100000000, "mappings"}},
     key{"log", "level", "--log-level", "LEVEL", "least severe message on standard error",
         choice_rule<log_level>{&settings::level, level_words}},
 };
@@ -113,8 +128,9 @@ checked<void> put(const size_rule& rule, settings& target, const written& value)
   if (!size) return size.error();
   if (*size % rule.multiple_bytes != 0) {
     const auto below = *size - *size % rule.multiple_bytes;
-    return problem{as_written(value) + " is no multiple of the page (" + size_text(rule.multiple_bytes) +
-                   "); the nearest are " + size_text(below) + " and " + size_text(below + rule.multiple_bytes)};
+    return problem{as_written(value) + " is no multiple of " +
+                   (rule.multiple_bytes == page_bytes ? "the page (4KiB)" : size_text(rule.multiple_bytes)) +
+                   "; the nearest are " + size_text(below) + " and " + size_text(below + rule.multiple_bytes)};
   }
   target.*rule.field = *size;
   return {};

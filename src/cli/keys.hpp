@@ -52,7 +52,9 @@ struct key {
   std::string_view option;   ///< "--memory"
   std::string_view metavar;  ///< what --help calls the value
   std::string_view meaning;  ///< for --help
-  std::variant<number_rule, size_rule, limit_rule, choice_rule<kernel_choice>, choice_rule<log_level>, endpoint_rule> rule;
+  std::variant<number_rule, size_rule, limit_rule, choice_rule<kernel_choice>, choice_rule<log_level>,
+               choice_rule<page_kind>, endpoint_rule>
+      rule;
 
   std::string full_name() const { return std::string(table) + "." + std::string(name); }
 };

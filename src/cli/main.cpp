@@ -7,6 +7,7 @@
 #include "cli/devices.hpp"
 #include "cli/doctor.hpp"
 #include "cli/log.hpp"
+#include "cli/map_bench.hpp"
 #include "cli/options.hpp"
 
 namespace {
@@ -22,6 +23,11 @@ int run(const answer& only) {
 int run(const demo_request& request) {
   start_log(request.config.level);
   return run_demo(request);
+}
+
+int run(const map_bench_request& request) {
+  start_log(request.config.level);
+  return run_map_bench(request);
 }
 
 int run(const devices_request& request) { return run_devices(request); }

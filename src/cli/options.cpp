@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 #include <map>
 #include <optional>
@@ -30,9 +31,25 @@ struct words {
   std::string role = "both";
   std::string device = TIDEMARK_TEST_DEVICE_NAME ".0";
   std::string inject;
+  std::string bench_device;
+  std::string pattern = "all";
+  std::string svg;
+  bool table = false;
   bool json = false;
   bool all = false;
 };
+
+constexpr std::string_view model_device = "0000:00:04.0";
+constexpr std::array all_patterns{map_pattern::regions, map_pattern::viommu, map_pattern::viommu_depth1, map_pattern::burst,
+                                  map_pattern::churn};
+constexpr std::string_view stall_word = "stall";
+constexpr std::string_view planner_word = "planner";
+
+std::string pattern_list() {
+  std::string list;
+  for (const auto which : all_patterns) list.append(name_of(which)).append(", ");
+  return list.append(stall_word).append(" or ").append(planner_word);
+}
 
 constexpr std::array<std::string_view, 3> role_words{"both", "source", "destination"};
 
@@ -72,6 +89,31 @@ void add_demo(CLI::App& app, words& given, const settings& built_in) {
   demo->set_help_flag("-h,--help", "print this help")->group("Output");
 }
 
+void add_map_bench(CLI::App& app, words& given, const settings& built_in) {
+  auto* map = app.add_subcommand("map", "Measure maps and unmaps, beside a plain loop of the same ioctls");
+  map->fallthrough();
+  map->footer(std::string(map_bench_footer));
+  add_keys(*map, given, "bench", "What is mapped", built_in);
+  add_option(*map, given.pattern, "--pattern", "LIST", "What is mapped",
+             "patterns to measure, with commas between them, or all\n" + pattern_list() + "; default " + given.pattern);
+  add_option(*map, given.bench_device, "--device", "DEVICE", "What is mapped",
+             "device whose group is used: a PCI address, or a path in sysfs\nneeded with --kernel linux; default " +
+                 std::string(model_device) + " of the model");
+  map->add_flag("--json", given.json, "one JSON object instead of the table")->disable_flag_override()->group("Output");
+  map->add_flag("--table", given.table, "the table, even with --json: before it")->disable_flag_override()->group("Output");
+  add_option(*map, given.svg, "--svg", "FILE", "Output", "also draw a picture of it into this file");
+  map->set_help_flag("-h,--help", "print this help")->group("Output");
+}
+
+void add_bench(CLI::App& app, words& given, const settings& built_in) {
+  auto* bench = app.add_subcommand("bench", "Measure how fast things are here: tidemark bench map");
+  bench->fallthrough();
+  bench->footer(std::string(bench_footer));
+  bench->require_subcommand(1);
+  bench->set_help_flag("-h,--help", "print this help");
+  add_map_bench(*bench, given, built_in);
+}
+
 void add_doctor(CLI::App& app, words& given) {
   auto* doctor = app.add_subcommand("doctor", "Say what this host offers, and how to mend what is missing");
   doctor->fallthrough();
@@ -103,15 +145,25 @@ void describe(CLI::App& app, words& given, const settings& built_in) {
       ->option_text("FILE");
   add_keys(app, given, "log", "Options", built_in);
   add_demo(app, given, built_in);
+  add_bench(app, given, built_in);
   add_devices(app, given);
   add_doctor(app, given);
 }
 
 answer refused(const std::string& line) { return {exit_refused, {}, "tidemark: " + line}; }
 
+/// The innermost command that was given.
 const CLI::App* chosen_command(const CLI::App& app) {
   const auto used = app.get_subcommands();
-  return used.empty() ? nullptr : used.front();
+  if (used.empty()) return nullptr;
+  const auto* within = chosen_command(*used.front());
+  return within ? within : used.front();
+}
+
+/// "bench map", as it is given.
+std::string full_name(const CLI::App& command) {
+  const auto* around = command.get_parent();
+  return around && around->get_parent() ? full_name(*around) + " " + command.get_name() : command.get_name();
 }
 
 /// What is wrong with the values of one option. CLI11 says it only in its own English: "--memory: 1 required TEXT missing".
@@ -125,13 +177,13 @@ std::string explain_values(const std::string& text) {
 std::string explain_unknown(const std::string& word, bool inside_command) {
   if (inside_command) return (word.starts_with('-') ? "unknown option " : "unexpected argument ") + in_quotes(word);
   if (word.starts_with('-')) return "unknown option " + in_quotes(word) + "; a command's options follow its name";
-  return "unknown command " + in_quotes(word) + "; use demo, devices or doctor";
+  return "unknown command " + in_quotes(word) + "; use demo, bench, devices or doctor";
 }
 
 /// One line for what CLI11 could not take apart, with where to look.
 answer explain(const CLI::App& app, const CLI::ParseError& failure, std::span<const char* const> line) {
   const auto* sub = chosen_command(app);
-  const std::string help = "; see: tidemark " + (sub ? sub->get_name() + " " : std::string()) + "--help";
+  const std::string help = "; see: tidemark " + (sub ? full_name(*sub) + " " : std::string()) + "--help";
   const auto unknown = app.remaining(true);
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&failure)) return refused(explain_values(failure.what()) + help);
   if (!unknown.empty()) {
@@ -139,7 +191,8 @@ answer explain(const CLI::App& app, const CLI::ParseError& failure, std::span<co
     const bool inside_command = sub && std::find(line.begin(), at, sub->get_name()) != at;
     return refused(explain_unknown(unknown.front(), inside_command) + help);
   }
-  if (!sub) return refused("no command given; use demo, devices or doctor" + help);
+  if (!sub) return refused("no command given; use demo, bench, devices or doctor" + help);
+  if (sub->get_name() == "bench") return refused("nothing to measure given; use bench map" + help);
   return refused(failure.what() + help);
 }
 
@@ -163,11 +216,18 @@ std::optional<answer> take_apart(CLI::App& app, int argc, const char* const* arg
   }
 }
 
+/// Two commands may have an option of the same name, each for a key of its own.
+bool takes(const CLI::App& command, const key& k) {
+  if (k.table == "log") return true;
+  return k.table == "bench" ? command.get_name() == "map" : command.get_name() == "demo";
+}
+
 result<settings> merge(settings chosen, const CLI::App& app, const CLI::App& sub, const words& given) {
   if (app.count("--config") != 0) {
     if (auto done = override_from(chosen, given.config_file); !done) return done.error();
   }
   for (const auto& k : keys()) {
+    if (!takes(sub, k)) continue;
     const std::string option(k.option);
     const auto* global = app.get_option_no_throw(option);
     const auto* local = sub.get_option_no_throw(option);
@@ -216,6 +276,57 @@ result<demo_request> demo_of(const CLI::App& sub, const words& given, settings c
   return request;
 }
 
+/// Takes one word of --pattern into the request.
+result<void> add_pattern(map_bench_request& request, const std::string& word) {
+  const auto found =
+      std::find_if(all_patterns.begin(), all_patterns.end(), [&](auto which) { return name_of(which) == word; });
+  if (found != all_patterns.end()) {
+    request.patterns.push_back(*found);
+  } else if (word == stall_word) {
+    request.stall = true;
+  } else if (word == planner_word) {
+    request.planner = true;
+  } else {
+    return refusal("--pattern: " + in_quotes(word) + " is not known; allowed: all, " + pattern_list());
+  }
+  return {};
+}
+
+result<void> choose_patterns(map_bench_request& request, const std::string& list) {
+  if (list == "all") {
+    request.patterns.assign(all_patterns.begin(), all_patterns.end());
+    return {};
+  }
+  request.stall = request.planner = false;
+  std::istringstream words(list + ",");
+  for (std::string word; std::getline(words, word, ',');) {
+    if (auto done = add_pattern(request, word); !done) return done;
+  }
+  return {};
+}
+
+result<void> check_sizes(const settings& chosen) {
+  if (!std::has_single_bit(chosen.bench_map_bytes))
+    return refusal("--map-size: " + size_text(chosen.bench_map_bytes) + " is no power of two");
+  return {};
+}
+
+result<map_bench_request> map_bench_of(const CLI::App& sub, const words& given, settings chosen) {
+  map_bench_request request;
+  if (auto done = choose_patterns(request, given.pattern); !done) return done.error();
+  if (auto done = check_sizes(chosen); !done) return done.error();
+  const bool has_device = sub.count("--device") != 0;
+  if (chosen.bench_kernel == kernel_choice::host && !has_device)
+    return refusal("--kernel linux: which device? add --device, as 'tidemark devices' lists them");
+  if (sub.count("--svg") != 0 && given.svg.empty()) return refusal("--svg: which file?");
+  request.device = has_device ? given.bench_device : std::string(model_device);
+  request.json = given.json;
+  request.table = given.table || !given.json;
+  request.svg = given.svg;
+  request.config = std::move(chosen);
+  return request;
+}
+
 }  // namespace
 
 parsed parse_command_line(int argc, const char* const* argv) {
@@ -232,6 +343,11 @@ parsed parse_command_line(int argc, const char* const* argv) {
   if (!chosen) return refused(chosen.error().detail);
   if (sub.get_name() == "devices") return devices_request{given.json, given.all};
   if (sub.get_name() == "doctor") return doctor_request{given.json, given.all};
+  if (sub.get_name() == "map") {
+    auto bench = map_bench_of(sub, given, std::move(*chosen));
+    if (!bench) return refused(bench.error().detail);
+    return std::move(*bench);
+  }
   auto request = demo_of(sub, given, std::move(*chosen));
   if (!request) return refused(request.error().detail);
   return std::move(*request);

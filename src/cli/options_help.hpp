@@ -17,6 +17,7 @@ inline constexpr std::string_view main_footer =
   tidemark devices                    its VFIO devices, and who has them
   tidemark demo                       migrate 1 GiB from one process to another
   tidemark demo --memory 4GiB --bandwidth unlimited --json
+  tidemark bench map                  how fast memory is mapped, beside a plain loop of ioctls
 
 Settings come from config/tidemark.toml (built in), then the file of --config, then options.
 Exit status: 0 it worked, 1 it failed (standard error says why), 2 it was asked for wrongly and nothing was begun.)";
@@ -35,6 +36,31 @@ Examples:
 
 Both halves of a migration between machines must be given the same memory and blocks.
 Exit status: 0 identical, 1 failed or not identical, 2 asked for wrongly and nothing was begun.)";
+
+inline constexpr std::string_view bench_footer =
+    R"(Exit status: 0 it was measured, 1 it could not be (standard error says why), 2 it was asked for wrongly.)";
+
+inline constexpr std::string_view map_bench_footer =
+    R"(Each pattern runs several times on the engine and on a plain loop that makes the same ioctls one after the other, taking
+turns. Both sides' operations a second, latencies and ioctls are printed, and beside what they have in common:
+
+  regions        32 large maps at once, then their unmaps
+  viommu         random pages of 4KiB, mapped and unmapped, as many in flight as said
+  viommu_depth1  the same, each awaited before the next
+  burst          up to 512 neighbours mapped at once; those within 2MiB may become one ioctl
+  churn          pages mapped and unmapped while half of the memory is pinned
+  stall          how long the loop stands still while all of the memory is pinned
+  planner        what the engine costs on a kernel that does nothing, with many mappings held
+
+The device's group is taken for as long, and the device is opened and closed many times, which may reset it: give it a device
+that nothing uses. The memory is the program's own, and no device is told to touch it.
+
+Examples:
+  tidemark bench map --json
+  tidemark bench map --kernel linux --device 0000:01:00.0 --pages thp --svg map.svg
+  tidemark bench map --pattern burst --map-size 64KiB
+
+Exit status: 0 it was measured, 1 it could not be (standard error says why), 2 it was asked for wrongly.)";
 
 inline constexpr std::string_view devices_footer =
     R"(A device is attachable when its whole group is VFIO's, this user may open the group, and no process was seen to have it.

@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/config.hpp"
+#include "cli/map_bench_script.hpp"
 
 namespace tidemark::cli {
 
@@ -20,6 +22,17 @@ struct demo_request {
   bool flip_byte = false;  ///< the destination flips one byte before the comparison, which must fail then
   std::string address;     ///< destination: where to listen; source: where to connect, never port 0
   std::string device;      ///< the test device's name on the platform bus
+};
+
+struct map_bench_request {
+  settings config;
+  std::string device;                 ///< a PCI address or a path in sysfs
+  std::vector<map_pattern> patterns;  ///< in the order they run
+  bool stall = true;                  ///< also how long the loop stands still while memory is pinned
+  bool planner = true;                ///< also what the engine costs on a kernel that does nothing
+  bool table = true;
+  bool json = false;
+  std::string svg;  ///< where the picture goes; empty: nowhere
 };
 
 struct devices_request {

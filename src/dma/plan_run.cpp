@@ -172,11 +172,11 @@ void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
   const auto changes = served(step);
   std::uint64_t held = 0;
   for (const auto i : changes) {
-    outcomes_[i].bytes = bytes_in(changes_[i].at);
+    if (outcomes_[i].bytes == 0) outcomes_[i].bytes = bytes_in(changes_[i].at);  // with the first of two halves: of both
     held += outcomes_[i].bytes;
   }
-  if (step.what == change::kind::unmap && changes.size() == 1 && changes_[changes.front()].what != step.what)
-    held = bytes_in(step.at);  // a half of everything
+  const bool half = step.what != changes_[changes.front()].what;
+  if (half) held = bytes_in(step.at);
   const auto transaction = changes_[changes.front()].transaction;
   if (transaction != 0) deeds_.push_back({transaction, {}, entries_in(step.at)});
   const auto unmapped = unmap_range(step, dirty_[changes.front()], driver);

@@ -72,6 +72,13 @@ BOOST_AUTO_TEST_CASE(defaults_are_those_of_the_file) {
   BOOST_TEST(chosen.bandwidth_bytes.value() == 400ull << 20);
   BOOST_TEST(chosen.rounds_max == 30u);
   BOOST_TEST(chosen.batch_pages == 256u);
+  BOOST_TEST((chosen.bench_kernel == kernel_choice::model));
+  BOOST_TEST(chosen.bench_memory_bytes == 1ull << 30);
+  BOOST_TEST((chosen.bench_pages == page_kind::small));
+  BOOST_TEST(chosen.bench_map_bytes == 4096u);
+  BOOST_TEST(chosen.bench_in_flight == 32u);
+  BOOST_TEST(chosen.bench_operations == 2048u);
+  BOOST_TEST(chosen.bench_held == 1000000u);
   BOOST_TEST((chosen.level == log_level::warning));
   BOOST_TEST(chosen.origins.empty());
   BOOST_TEST(check(chosen).has_value());
@@ -116,8 +123,10 @@ BOOST_AUTO_TEST_CASE(a_wrong_file_changes_nothing) {
 BOOST_AUTO_TEST_CASE(unknown_keys_and_tables_are_refused_where_they_stand) {
   BOOST_TEST(refused("[migration]\n  rounds = 3\n") ==
              "f.toml:2:3: unknown key \"rounds\" in [migration]; allowed: downtime_ms, bandwidth, rounds_max, batch_pages");
-  BOOST_TEST(refused("\n[demos]\nseed = 1\n") == "f.toml:2:2: unknown table \"demos\"; allowed: [demo], [migration], [log]");
-  BOOST_TEST(refused("seed = 1\n") == "f.toml:1:1: key \"seed\" is in no table; allowed: [demo], [migration], [log]");
+  BOOST_TEST(refused("\n[demos]\nseed = 1\n") ==
+             "f.toml:2:2: unknown table \"demos\"; allowed: [demo], [migration], [bench], [log]");
+  BOOST_TEST(refused("seed = 1\n") ==
+             "f.toml:1:1: key \"seed\" is in no table; allowed: [demo], [migration], [bench], [log]");
   BOOST_TEST(refused("log = 3\n") == "f.toml:1:1: \"log\" is an integer, not a table; write [log] on a line of its own");
 }
 

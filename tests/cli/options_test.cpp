@@ -26,6 +26,12 @@ demo_request demo(std::initializer_list<const char*> words) {
   return std::get<demo_request>(request);
 }
 
+map_bench_request map_bench(std::initializer_list<const char*> words) {
+  const auto request = parse(words);
+  if (const auto* only = std::get_if<answer>(&request)) BOOST_ERROR(only->err);
+  return std::get<map_bench_request>(request);
+}
+
 /// The line that refuses these words, without "tidemark: ".
 std::string refused(std::initializer_list<const char*> words) {
   const auto only = std::get<answer>(parse(words));
@@ -126,15 +132,55 @@ BOOST_AUTO_TEST_CASE(devices_has_its_options) {
   BOOST_TEST(std::get<devices_request>(parse({"devices", "--all"})).all);
 }
 
+BOOST_AUTO_TEST_CASE(bench_map_measures_all_of_it_on_the_model) {
+  const auto request = map_bench({"bench", "map"});
+  BOOST_TEST((request.config.bench_kernel == kernel_choice::model));
+  BOOST_TEST(request.device == "0000:00:04.0");
+  BOOST_TEST(request.patterns.size() == 5u);
+  BOOST_TEST(request.stall);
+  BOOST_TEST(request.planner);
+  BOOST_TEST(request.table);
+  BOOST_TEST(!request.json);
+  BOOST_TEST(request.svg == "");
+}
+
+BOOST_AUTO_TEST_CASE(every_option_of_bench_map_arrives) {
+  const auto request = map_bench(
+      {"bench",  "map",      "--kernel", "linux",      "--device", "01:00.0",     "--pattern",   "burst,stall",  "--pages",
+       "thp",    "--memory", "64MiB",    "--map-size", "64KiB",    "--in-flight", "7",           "--operations", "100",
+       "--held", "5000",     "--json",   "--table",    "--svg",    "map.svg",     "--log-level", "debug"});
+  BOOST_TEST((request.config.bench_kernel == kernel_choice::host));
+  BOOST_TEST(request.device == "01:00.0");
+  BOOST_TEST((request.patterns == std::vector{map_pattern::burst}));
+  BOOST_TEST(request.stall);
+  BOOST_TEST(!request.planner);
+  BOOST_TEST((request.config.bench_pages == page_kind::thp));
+  BOOST_TEST(request.config.bench_memory_bytes == 64u << 20);
+  BOOST_TEST(request.config.bench_map_bytes == 64u << 10);
+  BOOST_TEST(request.config.bench_in_flight == 7u);
+  BOOST_TEST(request.config.bench_operations == 100u);
+  BOOST_TEST(request.config.bench_held == 5000u);
+  BOOST_TEST((request.config.level == log_level::debug));
+  BOOST_TEST(request.json);
+  BOOST_TEST(request.table);
+  BOOST_TEST(request.svg == "map.svg");
+  BOOST_TEST(!map_bench({"bench", "map", "--json"}).table);
+}
+
+BOOST_AUTO_TEST_CASE(an_option_of_one_command_is_nothing_to_another) {
+  BOOST_TEST(map_bench({"bench", "map", "--memory", "64MiB"}).config.memory_bytes == 1ull << 30);
+  BOOST_TEST(demo({"demo", "--memory", "64MiB"}).config.bench_memory_bytes == 1ull << 30);
+}
+
 BOOST_AUTO_TEST_CASE(help_names_every_option_with_its_range_and_default) {
-  const auto help = printed({"--help"}) + printed({"demo", "--help"});
+  const auto help = printed({"--help"}) + printed({"demo", "--help"}) + printed({"bench", "map", "--help"});
   const auto built_in = defaults().value();
   for (const auto& k : keys()) {
     BOOST_TEST(help.find(std::string(k.option) + " " + std::string(k.metavar)) != std::string::npos, k.option);
     BOOST_TEST(help.find(allowed(k) + "; default " + value_text(k, built_in)) != std::string::npos, k.option);
   }
-  for (const auto* option :
-       {"--role", "--device", "--json", "--inject", "--config", "--version", "demo", "devices", "doctor"}) {
+  for (const auto* option : {"--role", "--device", "--json", "--inject", "--config", "--version", "--pattern", "--table",
+                             "--svg", "demo", "bench", "devices", "doctor"}) {
     BOOST_TEST(help.find(option) != std::string::npos, option);
   }
   for (const auto* command : {"doctor", "devices"})
@@ -143,13 +189,17 @@ BOOST_AUTO_TEST_CASE(help_names_every_option_with_its_range_and_default) {
 }
 
 BOOST_AUTO_TEST_CASE(words_that_make_no_sense_are_refused) {
-  BOOST_TEST(refused({}) == "no command given; use demo, devices or doctor; see: tidemark --help");
-  BOOST_TEST(refused({"dmeo"}) == "unknown command \"dmeo\"; use demo, devices or doctor; see: tidemark --help");
+  BOOST_TEST(refused({}) == "no command given; use demo, bench, devices or doctor; see: tidemark --help");
+  BOOST_TEST(refused({"dmeo"}) == "unknown command \"dmeo\"; use demo, bench, devices or doctor; see: tidemark --help");
   BOOST_TEST(refused({"demo", "--memroy", "1G"}) == "unknown option \"--memroy\"; see: tidemark demo --help");
   BOOST_TEST(refused({"--memory", "1G", "demo"}) ==
              "unknown option \"--memory\"; a command's options follow its name; see: tidemark demo --help");
   BOOST_TEST(refused({"devices", "--memory", "1G"}) == "unknown option \"--memory\"; see: tidemark devices --help");
   BOOST_TEST(refused({"devices", "--all=no"}) == "--all takes no value; see: tidemark devices --help");
+  BOOST_TEST(refused({"bench"}) == "nothing to measure given; use bench map; see: tidemark bench --help");
+  BOOST_TEST(refused({"bench", "mop"}) == "unexpected argument \"mop\"; see: tidemark bench --help");
+  BOOST_TEST(refused({"bench", "map", "--mop"}) == "unknown option \"--mop\"; see: tidemark bench map --help");
+  BOOST_TEST(refused({"bench", "map", "--svg"}) == "--svg needs a value; see: tidemark bench map --help");
   BOOST_TEST(refused({"demo", "now"}) == "unexpected argument \"now\"; see: tidemark demo --help");
   BOOST_TEST(refused({"demo", "doctor"}) == "unexpected argument \"doctor\"; see: tidemark demo --help");
   BOOST_TEST(refused({"demo", "--memory"}) == "--memory needs a value; see: tidemark demo --help");
@@ -167,6 +217,19 @@ BOOST_AUTO_TEST_CASE(bad_values_are_refused) {
   BOOST_TEST(refused({"demo", "--role", "x"}) == "--role: \"x\" is not known; allowed: both, source or destination");
   BOOST_TEST(refused({"demo", "--inject", "x"}) == "--inject: \"x\" is not known; allowed: flip-byte");
   BOOST_TEST(refused({"demo", "--log-level", "loud"}).starts_with("--log-level: \"loud\" is not known"));
+}
+
+BOOST_AUTO_TEST_CASE(bad_values_of_bench_map_are_refused) {
+  BOOST_TEST(refused({"bench", "map", "--memory", "5MiB"})
+                 .starts_with("--memory: \"5MiB\" is no multiple of 2MiB; the nearest are 4MiB and 6MiB"));
+  BOOST_TEST(refused({"bench", "map", "--map-size", "12KiB"}) == "--map-size: 12KiB is no power of two");
+  BOOST_TEST(refused({"bench", "map", "--pages", "large"}) ==
+             "--pages: \"large\" is not known; allowed: \"small\", \"thp\" or \"huge\"");
+  BOOST_TEST(
+      refused({"bench", "map", "--pattern", "burst,"}).starts_with("--pattern: \"\" is not known; allowed: all, regions"));
+  BOOST_TEST(refused({"bench", "map", "--pattern", "bursts"}).starts_with("--pattern: \"bursts\" is not known"));
+  BOOST_TEST(refused({"bench", "map", "--kernel", "linux"}).starts_with("--kernel linux: which device?"));
+  BOOST_TEST(refused({"bench", "map", "--svg", ""}) == "--svg: which file?");
 }
 
 BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {

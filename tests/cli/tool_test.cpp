@@ -74,6 +74,9 @@ BOOST_AUTO_TEST_CASE(bad_input_is_one_line_on_standard_error_and_status_2) {
                                                     {"demo", "--role", "source"},
                                                     {"demo", "--group", "1"},
                                                     {"demo", "--config", "/nonexistent.toml"},
+                                                    {"bench"},
+                                                    {"bench", "map", "--memory", "1"},
+                                                    {"bench", "map", "--kernel", "linux"},
                                                     {"doctor", "--memory", "1G"},
                                                     {"devices", "--group", "1"},
                                                     {"devices", "7"}};
@@ -99,8 +102,12 @@ BOOST_AUTO_TEST_CASE(help_and_version_are_on_standard_output) {
   BOOST_TEST(version.status == 0);
   BOOST_TEST(version.out.starts_with("tidemark "));
   is_one_line(version.out);
-  for (const std::vector<std::string>& words :
-       {std::vector<std::string>{"--help"}, {"demo", "--help"}, {"devices", "--help"}, {"doctor", "--help"}}) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"--help"},
+                                                {"demo", "--help"},
+                                                {"bench", "--help"},
+                                                {"bench", "map", "--help"},
+                                                {"devices", "--help"},
+                                                {"doctor", "--help"}}) {
     const auto help = run(words);
     BOOST_TEST(help.status == 0);
     BOOST_TEST(help.err == "");
@@ -117,6 +124,35 @@ BOOST_AUTO_TEST_CASE(devices_are_listed_and_none_is_no_failure) {
   BOOST_TEST(json.status == 0);
   BOOST_TEST(json.out.starts_with("{\"devices\":["), json.out);
   is_one_line(json.out);
+}
+
+BOOST_AUTO_TEST_CASE(maps_are_measured_and_drawn) {
+  tidemark::cli::test::temporary_tree tree;
+  const auto picture = tree.file("/map.svg", "");
+  std::vector<std::string> words{"bench", "map", "--pattern", "viommu,burst", "--memory", "4MiB", "--operations", "64"};
+  const auto table = run(words);
+  BOOST_TEST(table.status == 0, table.err);
+  BOOST_TEST(table.out.starts_with("model kernel, device 0000:00:04.0, 4MiB in small pages, 32 in flight\nPATTERN "),
+             table.out);
+  words.insert(words.end(), {"--json", "--svg", picture});
+  const auto json = run(words);
+  BOOST_TEST(json.status == 0, json.err);
+  BOOST_TEST(json.out.starts_with("{\"kernel\":\"model\","), json.out);
+  is_one_line(json.out);
+  BOOST_TEST(read_all(picture).starts_with("<svg "));
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_measured_is_one_line_and_status_1) {
+  const std::vector<std::vector<std::string>> failing{{"--device", "0000:77:00.0"}, {"--svg", "/nonexistent/map.svg"}};
+  for (const auto& more : failing) {
+    std::vector<std::string> words{"bench", "map",          "--pattern", "viommu", "--memory",
+                                   "4MiB",  "--operations", "64",        "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto seen = run(words);
+    BOOST_TEST(seen.status == 1);
+    BOOST_TEST(seen.err.starts_with("tidemark: "), seen.err);
+    is_one_line(seen.err);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(doctor_says_whether_the_demo_can_run) {
