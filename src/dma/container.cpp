@@ -54,8 +54,8 @@ class container::state {
 
   template <class T, class Call>
   void submit(operation what, iova_range range, completion<T> handler, Call call,
-              dma::lane::room room = dma::lane::room::needed) {
-    send(std::make_unique<dma::call_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler)), room);
+              dma::submission how = {}) {
+    send(std::make_unique<dma::call_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler)), how);
   }
 
   /// For calls that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
@@ -72,7 +72,7 @@ class container::state {
   void submit(const dma::change& asked, std::span<std::uint64_t> dirty, completion<T> handler) {
     auto item = std::make_unique<dma::single_change<T>>(executor_, asked, dirty, std::move(handler));
     if (!may_run_in_place(asked) || !lane_.enter(asked.at.size / page_bytes_, in_place_pages_max))
-      return send(std::move(item));
+      return send(std::move(item), {.gathers = asked.unit != 0});
     carrier_.carry_out(*item);
     lane_.leave(std::move(item));
   }
@@ -85,14 +85,15 @@ class container::state {
   static constexpr std::uint64_t page_bytes_ = 4096;
 
   template <class Request>
-  void send(std::unique_ptr<Request> item, dma::lane::room room = dma::lane::room::needed) {
+  void send(std::unique_ptr<Request> item, dma::submission how = {}) {
     if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));
-    lane_.submit(std::move(item), room);
+    lane_.submit(std::move(item), how);
   }
 
   /// Whether it takes a few microseconds at most, once nobody else is in the lane.
   bool may_run_in_place(const dma::change& asked) const {
     if (asked.at.size == 0 || asked.at.size > in_place_bytes_max_) return false;
+    if (asked.unit != 0) return false;  // neighbours may come, and be one with it
     return asked.what == dma::change::kind::unmap || dma::is_resident(asked.host, asked.at.size);
   }
 
@@ -131,7 +132,7 @@ void container::start_connect(completion<container_info> done, unsigned group) {
 void container::start_disconnect(completion<void> done, unsigned group) {
   state_->submit(
       operation::detach, {}, std::move(done),
-      [group](backend::container_file& backend) { return backend.disconnect(group); }, dma::lane::room::always);
+      [group](backend::container_file& backend) { return backend.disconnect(group); }, dma::submission{.always = true});
 }
 
 void container::start_info(completion<container_info> done) {
@@ -151,7 +152,7 @@ void container::start_close_device(completion<void> done, device which) {
         which.close();
         return result<void>{};
       },
-      dma::lane::room::always);
+      dma::submission{.always = true});
 }
 
 void container::start_map(completion<void> done, mapping what) { state_->submit(change_of(what), {}, std::move(done)); }

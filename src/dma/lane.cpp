@@ -38,6 +38,14 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     return !std::exchange(drain_posted, true);
   }
 
+  /// The end of the lane may come before it.
+  void post_wake() {
+    asio::post(executor, [self = shared_from_this()] {
+      std::lock_guard lock(self->mutex);
+      if (!self->closed && self->gathering) self->hand->wake();
+    });
+  }
+
   void post_drain() {
     asio::post(executor, [self = shared_from_this()] { self->drain(); });
   }
@@ -68,6 +76,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
           busy = true;
         }
         taken.swap(inbox);
+        gathering = false;
         for (auto& item : taken) item.waiting_ = false;
       }
       batch done;
@@ -131,33 +140,42 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   std::size_t in_lane = 0;         // accepted, and not yet taken by a drain
   std::size_t to_leave = 0;        // of those, in the outbox
   std::size_t cost_entered = 0;    // since the last drain
+  worker* hand = nullptr;          // until it is closed
   bool busy = false;               // somebody is in the lane
+  bool gathering = false;          // the inbox waits for the executor to come round
   bool drain_posted = false;
   std::atomic<bool> closed = false;  // changes under the lock
 };
 
 lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max, carry_out work)
     : mailbox_(std::make_shared<mailbox>(std::move(executor), queue_max, std::move(work))),
-      worker_(threads.make(name, [box = mailbox_.get()] { box->run(); })) {}
+      worker_(threads.make(name, [box = mailbox_.get()] { box->run(); })) {
+  mailbox_->hand = worker_.get();
+}
 
-void lane::submit(std::unique_ptr<request> item, room wanted) {
+void lane::submit(std::unique_ptr<request> item, submission how) {
   auto& box = *mailbox_;
   boost::system::error_code refusal;
   bool must_wake = false;
+  bool must_gather = false;
   {
     std::lock_guard lock(box.mutex);
     if (box.closed) {
       refusal = make_error_code(errc::closed);
-    } else if (wanted == room::needed && box.in_lane >= box.queue_max) {
+    } else if (!how.always && box.in_lane >= box.queue_max) {
       refusal = make_error_code(errc::queue_full);
     } else {
       item->waiting_ = true;
       box.count_in();
-      must_wake = box.inbox.empty() && !box.busy;
+      must_wake = !how.gathers && !box.busy && (box.inbox.empty() || box.gathering);
+      must_gather = how.gathers && !box.busy && box.inbox.empty();
+      if (must_wake) box.gathering = false;
+      if (must_gather) box.gathering = true;
       box.inbox.push_back(*item.release());
     }
   }
   if (must_wake) worker_->wake();
+  if (must_gather) box.post_wake();
   if (item) box.refuse(*item.release(), refusal, false);
 }
 

@@ -36,6 +36,12 @@
 
 namespace tidemark::dma {
 
+/// How a request comes into a lane.
+struct submission {
+  bool always = false;   ///< taken however full the lane is: it gives something back
+  bool gathers = false;  ///< the worker is woken when the executor comes round, so that more of its kind come with it
+};
+
 class lane {
  public:
   /// What travels. Owned by the lane from submit() until complete().
@@ -63,9 +69,7 @@ class lane {
        carry_out work);
   ~lane() { close(); }
 
-  /// What gives back is taken however full the lane is.
-  enum class room { needed, always };
-  void submit(std::unique_ptr<request> item, room wanted = room::needed);
+  void submit(std::unique_ptr<request> item, submission how = {});
 
   /// Whether the lane was idle, and no more than `costs_max` of cost were spent by those who entered since the executor last
   /// drained the outbox. Then the caller is in it, for a request of this cost, until leave().

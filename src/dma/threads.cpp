@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <tidemark/threads.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -28,30 +30,40 @@ class thread_worker final : public worker {
   }
 
   void wake() noexcept override {
-    {
-      std::lock_guard lock(mutex_);
-      if (std::exchange(woken_, true)) return;
-    }
+    if (woken_.exchange(true)) return;
+    if (looking_) return;  // it sees it, or sleeps behind the lock below with its eyes open
+    { std::lock_guard lock(mutex_); }
     changed_.notify_one();
   }
 
  private:
   void serve() {
     for (;;) {
+      look_for_a_while();
       {
         std::unique_lock lock(mutex_);
+        looking_ = false;
         changed_.wait(lock, [this] { return woken_ || ending_; });
         if (ending_) return;
         woken_ = false;
       }
       job_();
+      looking_ = true;
     }
+  }
+
+  /// More work comes soon, more often than not, and sleeping costs both sides more than looking for so long.
+  void look_for_a_while() const noexcept {
+    if (!looking_) return;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+    while (!woken_ && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   }
 
   std::function<void()> job_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool woken_ = false;
+  std::atomic<bool> woken_ = false;
+  std::atomic<bool> looking_ = false;  // awake, and about to look at woken_ once more
   bool ending_ = false;
   std::thread thread_;  // last: it uses the others
 };
