@@ -73,6 +73,9 @@ struct mapping {
   /// larger). So neighbours of one unit that are asked for together may become one mapping of the kernel, by one ioctl. 0:
   /// they name just what this names.
   std::uint64_t unit = 0;
+  /// The memory is there and stays (mlock(2), huge pages of a pool): it need not be asked whether it is. See
+  /// container_options::in_place_bytes_max.
+  bool resident = false;
 };
 
 /// A step of container::async_apply: something to map, or a range to unmap.

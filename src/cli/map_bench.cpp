@@ -64,16 +64,18 @@ class map_bench {
     auto memory = fresh_memory();
     if (!memory) co_return memory.error();
     memory->touch();
+    const bool locked = memory->lock();
     for (const auto which : request_.patterns) {
-      auto measured = co_await measure_pattern(which, memory->host());
+      auto measured = co_await measure_pattern(which, memory->host(), locked);
       if (!measured) co_return measured.error();
       report_.patterns.push_back(*measured);
     }
     co_return result<void>{};
   }
 
-  task<result<pattern_report>> measure_pattern(map_pattern which, std::byte* memory) {
-    const auto what = make_script(which, request_.config);
+  task<result<pattern_report>> measure_pattern(map_pattern which, std::byte* memory, bool locked) {
+    auto what = make_script(which, request_.config);
+    what.resident = locked;
     const bool large = which == map_pattern::regions || which == map_pattern::churn;
     std::vector<measured> plain;
     std::vector<measured> engine;

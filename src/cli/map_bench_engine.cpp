@@ -22,8 +22,8 @@ namespace {
 /// The clients of one phase. Handlers refer to it: it lives until all clients are done.
 class clients {
  public:
-  clients(any_io_executor here, container& space, const phase& what, std::uint64_t unit, std::byte* memory, measured& into)
-      : here_(std::move(here)), space_(space), what_(what), unit_(unit), memory_(memory), into_(into) {}
+  clients(any_io_executor here, container& space, const script& of, const phase& what, std::byte* memory, measured& into)
+      : here_(std::move(here)), space_(space), of_(of), what_(what), memory_(memory), into_(into) {}
 
   task<result<void>> run() {
     const auto count = std::min(what_.in_flight, what_.visits.size());
@@ -53,7 +53,8 @@ class clients {
     mapping made;
     made.at = at;
     made.host = memory_ + (at.iova - bench_iova);
-    made.unit = unit_;
+    made.unit = of_.unit;
+    made.resident = of_.resident;
     return made;
   }
 
@@ -103,8 +104,8 @@ class clients {
 
   any_io_executor here_;
   container& space_;
+  const script& of_;
   const phase& what_;
-  std::uint64_t unit_;
   std::byte* memory_;
   measured& into_;
   ring::latch* left_ = nullptr;
@@ -140,7 +141,7 @@ task<result<measured>> engine_side::play(const script& what, std::byte* memory) 
     const auto before = kernel_.map_ioctls();
     auto& into = part.timed ? timed : untimed;
     into.latency_ns.reserve(into.latency_ns.size() + 2 * part.visits.size());
-    clients all(here_, space_, part, what.unit, memory, into);
+    clients all(here_, space_, what, part, memory, into);
     auto done = co_await all.run();
     if (!done) co_return done.error();
     into.ioctls += kernel_.map_ioctls() - before;

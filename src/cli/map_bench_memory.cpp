@@ -40,6 +40,8 @@ bench_memory::~bench_memory() {
   if (at_) munmap(at_, all_);
 }
 
+bool bench_memory::lock() noexcept { return mlock(host_, bytes_) == 0; }
+
 void bench_memory::touch() noexcept {
   for (std::uint64_t at = 0; at < bytes_; at += page_bytes) host_[at] = std::byte{1};
 }

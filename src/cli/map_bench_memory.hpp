@@ -28,6 +28,8 @@ class bench_memory {
 
   /// Writes to every page, so that who maps it first does not pay for it.
   void touch() noexcept;
+  /// Keeps it where it is: mlock(2). False when this user may not lock so much.
+  bool lock() noexcept;
 
  private:
   bench_memory(void* at, std::uint64_t all, std::byte* host, std::uint64_t bytes) noexcept

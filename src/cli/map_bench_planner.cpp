@@ -133,6 +133,7 @@ mapping null_side::page(std::uint64_t number) {
   alignas(page_bytes) static std::array<std::byte, page_bytes> shown{std::byte{1}};
   mapping made;
   made.host = shown.data();
+  made.resident = true;
   made.at = {bench_iova + number * page_bytes, page_bytes};
   return made;
 }

@@ -52,6 +52,7 @@ struct phase {
 struct script {
   std::vector<phase> phases;
   std::uint64_t unit = 0;  ///< mapping::unit of every map
+  bool resident = false;   ///< mapping::resident of every map
 };
 
 script make_script(map_pattern which, const settings& chosen);

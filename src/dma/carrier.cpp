@@ -75,6 +75,14 @@ void carrier::carry_out(lane::batch& taken, lane::batch& done, const std::atomic
 }
 
 void carrier::carry_out(change_request& only) {
+  const auto driver = file_.driver(operation::map, {});
+  if (driver && info_.type != iommu_type::noiommu && only.changes().size() == 1) {
+    const auto within = limits();
+    const auto step = plain_step(book_, only.changes().front(), within);
+    change_outcome outcome;
+    if (step && between_.run.carry_out(*step, only.dirty(), within.page_size, **driver, outcome))
+      return outcome.failure ? only.fail(std::move(*outcome.failure)) : only.succeed(outcome.bytes);
+  }
   between_.requests.clear();
   between_.changes.clear();
   between_.dirty.clear();

@@ -35,6 +35,7 @@ dma::change change_of(const mapping& what) {
           .at = what.at,
           .host = static_cast<std::byte*>(what.host),
           .writable = what.writable,
+          .resident = what.resident,
           .unit = what.unit};
 }
 
@@ -94,7 +95,7 @@ class container::state {
   bool may_run_in_place(const dma::change& asked) const {
     if (asked.at.size == 0 || asked.at.size > in_place_bytes_max_) return false;
     if (asked.unit != 0) return false;  // neighbours may come, and be one with it
-    return asked.what == dma::change::kind::unmap || dma::is_resident(asked.host, asked.at.size);
+    return asked.what == dma::change::kind::unmap || asked.resident || dma::is_resident(asked.host, asked.at.size);
   }
 
   const asio::any_completion_executor executor_;

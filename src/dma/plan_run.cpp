@@ -95,6 +95,24 @@ void plan_run::abandon(backend::iommu& driver) {
   }
 }
 
+bool plan_run::carry_out(const plan_step& only, std::span<std::uint64_t> dirty, std::uint64_t page_size,
+                         backend::iommu& driver, change_outcome& outcome) {
+  page_size_ = page_size;
+  if (only.what == change::kind::map) {
+    if (auto mapped = map_range(only, driver); !mapped) {
+      outcome.failure = std::make_unique<error>(mapped.error());
+    } else {
+      book_.add(only.at.iova, {only.at.size, only.host, only.writable, false});
+    }
+    return true;
+  }
+  const auto unmapped = unmap_range(only, dirty, driver);
+  if (!unmapped || *unmapped != only.at.size) return false;
+  book_.remove(only.at);
+  outcome.bytes = only.at.size;
+  return true;
+}
+
 // --- maps ---
 
 void plan_run::map(const plan_step& step, backend::iommu& driver) {

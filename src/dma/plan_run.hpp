@@ -50,6 +50,10 @@ class plan_run {
   /// is not done fails as aborted, and a cut map's pieces are taken back.
   bool advance(backend::iommu& driver, const std::atomic<bool>& closing);
 
+  /// A change alone that comes to this step. False: the kernel answered otherwise than the book says; begin() a plan of it.
+  bool carry_out(const plan_step& only, std::span<std::uint64_t> dirty, std::uint64_t page_size, backend::iommu& driver,
+                 change_outcome& outcome);
+
   /// Of each change; valid when advance() answered false.
   std::vector<change_outcome>& outcomes() noexcept { return outcomes_; }
 

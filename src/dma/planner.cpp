@@ -642,4 +642,22 @@ void make_plan(const mapping_book& now, std::span<const change> changes, const p
   planner(now, changes, limits, into, space).make();
 }
 
+std::optional<plan_step> plain_step(const mapping_book& now, const change& only, const plan_limits& limits) {
+  if (only.what == change::kind::unmap_everything || !is_sound(only, limits.page_size)) return std::nullopt;
+  plan_step step{.what = only.what, .at = only.at, .host = only.host, .writable = only.writable};
+  const auto met = now.first_in(only.at);
+  if (only.what == change::kind::map) {
+    const bool fits = met == now.end() && limits.mappings_available != 0 && only.at.size <= limits.piece_bytes &&
+                      is_inside(only.at, limits.windows);
+    return fits ? std::optional(step) : std::nullopt;
+  }
+  if (met == now.end() || met->first != only.at.iova || met->second.size != only.at.size || met->second.continues)
+    return std::nullopt;
+  const auto next = std::next(met);
+  if (next != now.end() && next->second.continues) return std::nullopt;
+  step.host = nullptr;
+  step.writable = true;
+  return step;
+}
+
 }  // namespace tidemark::dma
