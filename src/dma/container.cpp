@@ -54,8 +54,7 @@ class container::state {
               [this](auto& taken, auto& done, const auto& closing) { return carrier_.turn(taken, done, closing); }) {}
 
   template <class T, class Call>
-  void submit(operation what, iova_range range, completion<T> handler, Call call,
-              dma::submission how = {}) {
+  void submit(operation what, iova_range range, completion<T> handler, Call call, dma::submission how = {}) {
     send(std::make_unique<dma::call_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler)), how);
   }
 

@@ -99,8 +99,8 @@ struct plan {
 /// Leaves the plan in `into`, whose memory is used again.
 void make_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into);
 
-/// The one step of the plan of a change alone, where that is all of its plan: what most changes are, for a tenth of the cost.
-/// Nothing: make the plan.
+/// The one step of the plan of a change alone, where that is all of its plan: what most changes are, for a tenth of the
+/// cost. Nothing: make the plan.
 std::optional<plan_step> plain_step(const mapping_book& now, const change& only, const plan_limits& limits);
 
 }  // namespace tidemark::dma

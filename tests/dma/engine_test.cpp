@@ -72,8 +72,9 @@ struct engine : bench {
     return done([&](auto token) { here->async_map(what, std::move(token)); });
   }
   result<std::uint64_t> unmap(std::uint64_t first, std::uint64_t count) {
-    return done<std::uint64_t>(
-        [&](auto token) { here->async_unmap(iova_range{first * page, count * page}, std::move(token)); });
+    return done<std::uint64_t>([&](auto token) {
+      here->async_unmap(iova_range{first * page, count * page}, std::move(token));
+    });
   }
   result<void> apply(std::vector<change> changes) {
     return done([&](auto token) { here->async_apply(std::move(changes), std::move(token)); });
@@ -144,7 +145,7 @@ BOOST_AUTO_TEST_CASE(a_large_map_is_cut_and_others_get_their_turn) {
   std::optional<result<std::uint64_t>> behind;
   on.watch([&](const made& one) -> std::optional<int> {
     if (one != map_of(512, 64)) return std::nullopt;
-    on.here->async_map(on.pages(8, 1), into(small));                          // another range: between the pieces
+    on.here->async_map(on.pages(8, 1), into(small));                         // another range: between the pieces
     on.here->async_unmap(iova_range{512 * page, 256 * page}, into(behind));  // the same: behind all of them
     return std::nullopt;
   });
@@ -263,9 +264,8 @@ BOOST_AUTO_TEST_CASE(a_map_that_goes_on_meeting_something_fails) {
 BOOST_AUTO_TEST_CASE(an_unmap_to_the_end_of_the_space_that_is_refused_leaves_the_last_page_out) {
   engine on;
   BOOST_REQUIRE(on.map({{0 - 8 * page, 4 * page}, on.ram.data(), true}));
-  on.watch([](const made& one) {
-    return !one.map && one.at.iova + one.at.size == 0 ? std::optional(-EINVAL) : std::nullopt;
-  });
+  on.watch(
+      [](const made& one) { return !one.map && one.at.iova + one.at.size == 0 ? std::optional(-EINVAL) : std::nullopt; });
   BOOST_TEST(on.done<std::uint64_t>([&](auto token) {
                  on.here->async_unmap(iova_range{0 - 8 * page, 8 * page}, std::move(token));
                }).value() == 4 * page);
@@ -311,9 +311,8 @@ BOOST_AUTO_TEST_CASE(an_unmap_that_fails_half_way_is_asked_again_one_by_one) {
 BOOST_AUTO_TEST_CASE(an_unmap_that_leaves_something_says_how_much) {
   engine on;
   for (std::uint64_t i = 0; i < 3; ++i) BOOST_REQUIRE(on.map(on.pages(8 * i, 4)));
-  on.watch([](const made& one) {
-    return one == unmap_of(0, 24) || one == unmap_of(8, 4) ? std::optional(-EIO) : std::nullopt;
-  });
+  on.watch(
+      [](const made& one) { return one == unmap_of(0, 24) || one == unmap_of(8, 4) ? std::optional(-EIO) : std::nullopt; });
   const auto failed = on.unmap(0, 24);
   BOOST_TEST(failed.error().code.value() == EIO);
   BOOST_TEST((failed.error().range == iova_range{0, 24 * page}));

@@ -3,13 +3,13 @@
 #include "dma/planner.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <array>
-#include <random>
+#include <bit>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -170,8 +170,10 @@ BOOST_AUTO_TEST_CASE(a_plain_step_is_the_whole_plan_of_its_change) {
     BOOST_REQUIRE(made.steps.size() == 1U);
     BOOST_TEST(made.refused.empty());
     BOOST_TEST(made.settled.empty());
-    BOOST_TEST((made.steps[0].what == step->what && made.steps[0].at == step->at && made.steps[0].continues == step->continues));
-    if (step->what == change::kind::map) BOOST_TEST((made.steps[0].host == step->host && made.steps[0].writable == step->writable));
+    BOOST_TEST(
+        (made.steps[0].what == step->what && made.steps[0].at == step->at && made.steps[0].continues == step->continues));
+    if (step->what == change::kind::map)
+      BOOST_TEST((made.steps[0].host == step->host && made.steps[0].writable == step->writable));
   }
   BOOST_TEST(plain > 1000U);
 }
