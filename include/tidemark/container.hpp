@@ -4,7 +4,12 @@
 //
 // Every operation is an Asio operation: it takes a completion token, completes with one `result<T>` on the handler's
 // executor (the container's, where the handler has none), and never calls the handler inside the initiating function. The
-// ioctl itself is made by the container's lane, in the order of the calls, so nothing here blocks.
+// ioctls are made by the container's lane beside the loop, planned in batches; a small one may be made by the caller
+// (container_options::in_place_bytes_max). So nothing here blocks for longer than that.
+//
+// Order: requests on overlapping ranges take effect in the order of the calls. Between the pieces of a map that is larger
+// than container_options::piece_bytes requests on other ranges overtake it. All but maps, unmaps and dirty queries wait for
+// everything before them, and everything behind waits for them.
 //
 // Threading: a container may be called from any thread. The handler's cancellation slot is to be used from the handler's
 // executor. Cancellation (any type): a request that the lane has not taken up yet is removed and completes with

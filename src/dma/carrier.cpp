@@ -118,6 +118,7 @@ void carrier::add(change_request& one, work& to) {
 
 /// True when a cut map is left under way.
 bool carrier::begin(work& which, const std::atomic<bool>& closing) {
+  if (which.changes.empty()) return false;  // a transaction of nothing
   const auto driver = file_.driver(which.changes.front().what == change::kind::map ? operation::map : operation::unmap,
                                    which.changes.front().at);
   if (!driver) return fail_all(which, driver.error()), false;

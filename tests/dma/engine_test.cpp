@@ -206,6 +206,14 @@ BOOST_AUTO_TEST_CASE(a_batch_is_carried_out_all_or_none) {
   BOOST_TEST(on.unmap(0, 4).value() == 4 * page);
 }
 
+BOOST_AUTO_TEST_CASE(a_batch_of_nothing_succeeds) {
+  engine on;
+  BOOST_REQUIRE(on.map(on.pages(0, 4)));
+  on.asked();
+  BOOST_TEST(on.apply({}).has_value());
+  BOOST_TEST(on.asked().empty());
+}
+
 // covers R20 R22
 BOOST_AUTO_TEST_CASE(a_batch_over_the_budget_is_refused_before_anything_is_mapped) {
   kernel::model_options options;
@@ -359,6 +367,17 @@ BOOST_AUTO_TEST_CASE(memory_that_is_not_there_is_mapped_in_the_lane) {
   std::optional<result<void>> mapped;
   on.here->async_map(on.pages(0, 1, 512), into(mapped));
   BOOST_TEST(on.asked().empty());
+  on.settle();
+  BOOST_TEST(mapped->has_value());
+}
+
+BOOST_AUTO_TEST_CASE(memory_that_its_owner_says_is_there_is_not_asked_for) {
+  engine on(container_options{});
+  auto what = on.pages(0, 1, 512);
+  what.resident = true;
+  std::optional<result<void>> mapped;
+  on.here->async_map(what, into(mapped));
+  check(on.asked(), {map_of(0, 1)});
   on.settle();
   BOOST_TEST(mapped->has_value());
 }
