@@ -136,7 +136,7 @@ void carrier::finish(work& which, lane::batch& done) {
     if (outcomes[i].failure) {
       which.requests[i]->fail(std::move(*outcomes[i].failure));
     } else {
-      which.requests[i]->succeed(outcomes[i].bytes);
+      which.requests[i]->succeed(outcomes[i].bytes + outcomes[i].cancelled);
     }
   }
   done.splice(done.end(), which.owned);
@@ -154,15 +154,23 @@ void carrier::fail_all(work& which, const error& why) {
 
 void carrier::call(container_request& which) {
   which.call(file_);
-  if (std::exchange(info_reads_, file_.info_reads()) == info_reads_) return;
+  const auto reads = file_.info_reads();
+  if (std::exchange(info_reads_, reads) == reads) return;
   auto info = file_.info();
   if (!info) book_.clear();  // the last group took the mappings with it
   info_ = info ? std::move(*info) : container_info{};
-  budget_ = info_.mappings_available + book_.size();
+  const auto held = std::uint64_t{book_.size()};
+  budget_ = info_.mappings_available + std::min(held, ~info_.mappings_available);  // some drivers know no limit
+}
+
+/// sPAPR makes a window as large as the first map in it, and registers memory by maps: there every map is one.
+std::uint64_t carrier::piece_bytes() const {
+  const bool cuts = info_.type == iommu_type::type1v2 || info_.type == iommu_type::type1;
+  return cuts ? piece_bytes_ : std::uint64_t{1} << 63;
 }
 
 bool carrier::is_large(const container_request& which) const {
-  return which.is_change() && which.range().size > piece_bytes_;
+  return which.is_change() && which.range().size > piece_bytes();
 }
 
 /// What waits and need not.
@@ -189,10 +197,11 @@ bool carrier::may_overtake(const container_request& which, const lane::batch& be
 }
 
 plan_limits carrier::limits() const {
+  const auto taken = book_.size() + (under_way_ ? main_.run.left() : 0);  // a cut map will need the rest of its pieces
   return {.page_size = info_.page_size(),
           .windows = info_.windows,
-          .mappings_available = budget_ > book_.size() ? budget_ - book_.size() : 0,
-          .piece_bytes = piece_bytes_,
+          .mappings_available = budget_ > taken ? budget_ - taken : 0,
+          .piece_bytes = piece_bytes(),
           .can_unmap_all = info_.can_unmap_all};
 }
 

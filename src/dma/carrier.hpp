@@ -58,6 +58,7 @@ class carrier {
   lane::batch overtaking();
   bool may_overtake(const container_request& which, const lane::batch& before) const;
 
+  std::uint64_t piece_bytes() const;
   plan_limits limits() const;
   void refuse_all(lane::batch& which, lane::batch& done);
 

@@ -38,12 +38,13 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     return !std::exchange(drain_posted, true);
   }
 
-  /// The end of the lane may come before it.
+  void wake() {
+    std::lock_guard lock(mutex);
+    if (!closed) hand->wake();
+  }
+
   void post_wake() {
-    asio::post(executor, [self = shared_from_this()] {
-      std::lock_guard lock(self->mutex);
-      if (!self->closed && self->gathering) self->hand->wake();
-    });
+    asio::post(executor, [self = shared_from_this()] { self->wake(); });
   }
 
   void post_drain() {
@@ -153,8 +154,10 @@ lane::lane(asio::any_io_executor executor, workers& threads, const std::string& 
   mailbox_->hand = worker_.get();
 }
 
+// Here and below: by the time the lock is let go of, the request may have completed, and its handler ended the lane.
 void lane::submit(std::unique_ptr<request> item, submission how) {
-  auto& box = *mailbox_;
+  const auto kept = mailbox_;
+  auto& box = *kept;
   boost::system::error_code refusal;
   bool must_wake = false;
   bool must_gather = false;
@@ -174,7 +177,7 @@ void lane::submit(std::unique_ptr<request> item, submission how) {
       box.inbox.push_back(*item.release());
     }
   }
-  if (must_wake) worker_->wake();
+  if (must_wake) box.wake();
   if (must_gather) box.post_wake();
   if (item) box.refuse(*item.release(), refusal, false);
 }
@@ -190,7 +193,8 @@ bool lane::enter(std::size_t cost, std::size_t costs_max) {
 }
 
 void lane::leave(std::unique_ptr<request> item) {
-  auto& box = *mailbox_;
+  const auto kept = mailbox_;
+  auto& box = *kept;
   batch done;
   done.push_back(*item.release());
   bool must_post;
@@ -204,7 +208,7 @@ void lane::leave(std::unique_ptr<request> item) {
     must_wake = !box.inbox.empty();
   }
   if (must_post) box.post_drain();
-  if (must_wake) worker_->wake();
+  if (must_wake) box.wake();
 }
 
 void lane::leave() {
@@ -215,7 +219,7 @@ void lane::leave() {
     box.busy = false;
     must_wake = !box.inbox.empty();
   }
-  if (must_wake) worker_->wake();
+  if (must_wake) box.wake();
 }
 
 void lane::canceller::operator()(asio::cancellation_type) const {

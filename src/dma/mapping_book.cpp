@@ -8,7 +8,11 @@ namespace tidemark::dma {
 
 void mapping_book::remove(iova_range range) {
   if (range.size == 0) return;
-  entries_.erase(entries_.lower_bound(range.iova), entries_.upper_bound(range.iova + (range.size - 1)));
+  const auto first = entries_.lower_bound(range.iova);
+  const auto after = entries_.upper_bound(range.iova + (range.size - 1));
+  if (first == after) return;
+  const auto next = entries_.erase(first, after);
+  if (next != entries_.end()) next->second.continues = false;
 }
 
 mapping_book::const_iterator mapping_book::first_in(iova_range range) const {

@@ -37,7 +37,7 @@ class mapping_book {
 
   /// The range is free.
   void add(std::uint64_t iova, const held_mapping& what) { entries_.emplace(iova, what); }
-  /// Removes every entry that begins in the range.
+  /// Removes every entry that begins in the range. What was a later piece of one of them is a mapping of its own then.
   void remove(iova_range range);
   void clear() noexcept { entries_.clear(); }
 

@@ -27,6 +27,11 @@ bool ends_at_the_top(const iova_range& range) noexcept { return range.size != 0 
 
 mapping mapping_of(const plan_step& step) { return {.at = step.at, .host = step.host, .writable = step.writable}; }
 
+/// What error::undone says of the pieces before one that failed.
+std::string taken_back(const result<void>& undone) {
+  return undone ? "nothing of it is mapped" : "not undone: " + undone.error().message();
+}
+
 std::string in_words(std::uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
 
 }  // namespace
@@ -48,18 +53,21 @@ void plan_run::begin(std::span<const change> changes, std::span<const std::span<
 
 /// An unmap that cancelled maps unmapped as much as they would have mapped.
 void plan_run::answer_settled() {
-  std::sort(plan_.settled.begin(), plan_.settled.end());
-  std::map<std::uint64_t, std::uint64_t> mapped;  // size by IOVA
-  for (const auto i : plan_.settled) {
+  std::vector<bool> settled(changes_.size());
+  for (const auto i : plan_.settled) settled[i] = true;
+  std::map<std::uint64_t, std::uint64_t> mapped;  // size by IOVA, of maps that were cancelled
+  for (std::size_t i = 0; i < changes_.size(); ++i) {
     const auto& asked = changes_[i];
     if (asked.what == change::kind::map) {
-      mapped[asked.at.iova] = asked.at.size;
+      if (settled[i]) mapped[asked.at.iova] = asked.at.size;
       continue;
     }
+    if (outcomes_[i].failure) continue;
     const bool all = asked.at == everything;
     auto at = all ? mapped.begin() : mapped.lower_bound(asked.at.iova);
     for (; at != mapped.end() && (all || at->first - asked.at.iova < asked.at.size); at = mapped.erase(at))
-      outcomes_[i].bytes += at->second;
+      outcomes_[i].cancelled += at->second;
+    if (settled[i]) std::fill(dirty_[i].begin(), dirty_[i].end(), 0);
   }
 }
 
@@ -90,7 +98,7 @@ void plan_run::abandon(backend::iommu& driver) {
     const auto& step = plan_.steps[next_];
     if (is_dead(step)) continue;
     error why{code, step.what == change::kind::map ? operation::map : operation::unmap, step.at, {}, {}};
-    if (step.continues) why.undone = take_back_pieces(step, driver);
+    if (step.continues) why.undone = taken_back(take_back_pieces(step, driver));
     for (const auto i : served(step)) fail(i, why, driver);
   }
 }
@@ -122,11 +130,20 @@ void plan_run::map(const plan_step& step, backend::iommu& driver) {
     book_.add(step.at.iova, {step.at.size, step.host, step.writable, step.continues});
     return note(changes_[changes.front()].transaction, step.at);
   }
-  if (changes.size() > 1) return map_one_by_one(step, driver);
+  skip_pieces();
+  const auto undone = step.continues ? take_back_pieces(step, driver) : result<void>{};
+  if (changes.size() > 1 && undone) return map_one_by_one(step, driver);
   error why = mapped.error();
-  if (step.continues) why.undone = take_back_pieces(step, driver);
-  why.range = changes_[changes.front()].at;
-  fail(changes.front(), std::move(why), driver);
+  if (step.continues) why.undone = taken_back(undone);
+  for (const auto i : changes) {
+    why.range = changes_[i].at;
+    fail(i, why, driver);
+  }
+}
+
+/// Those behind one that failed.
+void plan_run::skip_pieces() {
+  while (next_ < plan_.steps.size() && plan_.steps[next_].continues) ++next_;
 }
 
 result<void> plan_run::map_range(const plan_step& step, backend::iommu& driver) {
@@ -155,13 +172,25 @@ void plan_run::map_one_by_one(const plan_step& step, backend::iommu& driver) {
   }
 }
 
-/// What error::undone says of the pieces before this one.
-std::string plan_run::take_back_pieces(const plan_step& failed, backend::iommu& driver) {
+/// The pieces before this one.
+result<void> plan_run::take_back_pieces(const plan_step& failed, backend::iommu& driver) {
   const auto first = changes_[served(failed).front()].at.iova;
   const iova_range before{first, failed.at.iova - first};
-  if (auto unmapped = driver.unmap(before, {}); !unmapped) return "not undone: " + unmapped.error().message();
-  book_.remove(before);
-  return "nothing of it is mapped";
+  const auto whole = driver.unmap(before, {});
+  if (whole && *whole == before.size) {
+    book_.remove(before);
+    return {};
+  }
+  result<void> outcome;
+  for (const auto& [iova, held] : entries_in(before)) {
+    const auto unmapped = driver.unmap({iova, held.size}, {});
+    if (unmapped) {
+      book_.remove({iova, held.size});
+    } else {
+      outcome = unmapped.error();
+    }
+  }
+  return outcome;
 }
 
 // --- unmaps ---
@@ -202,6 +231,11 @@ void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
     step.at == everything ? book_.clear() : book_.remove(step.at);
     return;
   }
+  // What the driver refused by itself, as a bitmap it cannot fill, it has not begun.
+  if (!unmapped && unmapped.error().code.category() == tidemark_category()) {
+    for (const auto i : changes) fail(i, unmapped.error(), driver);
+    return;
+  }
   if (unmapped)
     warn(kernel_error(operation::unmap, EIO, step.at,
                       "the kernel unmapped " + in_words(*unmapped) + " where " + in_words(held) + " were mapped"));
@@ -220,6 +254,8 @@ result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std
 void plan_run::unmap_one_by_one(const plan_step& step, const std::optional<error>& first, backend::iommu& driver) {
   const auto entries = entries_in(step.at);
   for (const auto i : served(step)) std::fill(dirty_[i].begin(), dirty_[i].end(), ~std::uint64_t{0});
+  if (entries.empty() && first)
+    for (const auto i : served(step)) fail(i, *first, driver);
   const bool tells_more = entries.size() > 1 || !first;
   std::vector<std::pair<iova_range, error>> left;
   for (const auto& [iova, held] : entries) {
@@ -284,7 +320,9 @@ result<void> plan_run::take_back(const deed& done, backend::iommu& driver) {
     if (!book_.is_free(range)) continue;  // it never went
     auto mapped = driver.map({.at = range, .host = held.host, .writable = held.writable});
     if (mapped) {
-      book_.add(iova, held);
+      auto restored = held;
+      restored.continues = held.continues && !book_.is_free({iova - 1, 1});  // unless what it went on from stays away
+      book_.add(iova, restored);
     } else {
       outcome = mapped;
     }

@@ -37,6 +37,7 @@ namespace tidemark::dma {
 struct change_outcome {
   std::unique_ptr<error> failure;  ///< null: it succeeded
   std::uint64_t bytes = 0;         ///< of an unmap: what was unmapped
+  std::uint64_t cancelled = 0;     ///< of an unmap: and what would have been mapped, had it not come
 };
 
 class plan_run {
@@ -57,6 +58,9 @@ class plan_run {
   /// Of each change; valid when advance() answered false.
   std::vector<change_outcome>& outcomes() noexcept { return outcomes_; }
 
+  /// Steps that are still to be made.
+  std::size_t left() const noexcept { return plan_.steps.size() - next_; }
+
  private:
   /// What a transaction has done, to take it back.
   struct deed {
@@ -73,7 +77,8 @@ class plan_run {
   void map(const plan_step& step, backend::iommu& driver);
   result<void> map_range(const plan_step& step, backend::iommu& driver);
   void map_one_by_one(const plan_step& step, backend::iommu& driver);
-  std::string take_back_pieces(const plan_step& failed, backend::iommu& driver);
+  result<void> take_back_pieces(const plan_step& failed, backend::iommu& driver);
+  void skip_pieces();
 
   void unmap(const plan_step& step, backend::iommu& driver);
   result<std::uint64_t> unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver);

@@ -125,6 +125,70 @@ BOOST_AUTO_TEST_CASE(a_merged_map_that_fails_is_made_one_by_one) {
   BOOST_TEST(on.model.mapping_count() == 3U);
 }
 
+// covers R19 R22: nothing stays mapped that its owner believes is not
+BOOST_AUTO_TEST_CASE(a_merged_map_that_is_cut_fails_each_for_itself) {
+  for (const auto fails : {map_of(1024, 64), map_of(1088, 32)}) {
+    engine on({.piece_bytes = 64 * page, .in_place_bytes_max = 0});
+    on.watch([&](const made& one) { return one == fails ? std::optional(-ENOMEM) : std::nullopt; });
+    std::string answers;
+    for (std::uint64_t i = 0; i < 2; ++i)
+      on.here->async_map(on.pages(1024 + 48 * i, 48, 48 * i, 256 * page),
+                         [&](const result<void>& outcome) { answers += outcome ? 'm' : '!'; });
+    on.settle();
+    BOOST_TEST(answers == "mm");
+    BOOST_TEST(on.model.mapping_count() == 2U);
+    on.watch();
+    BOOST_TEST(on.unmap(1024, 48).value() == 48 * page);
+    BOOST_TEST(on.unmap(1072, 48).value() == 48 * page);
+  }
+}
+
+// covers R18: what is left of it can be unmapped, by the range that was asked for
+BOOST_AUTO_TEST_CASE(a_cut_map_that_lost_a_piece_can_still_be_unmapped) {
+  engine on({.piece_bytes = 64 * page, .in_place_bytes_max = 0});
+  BOOST_REQUIRE(on.map(on.pages(512, 192)));
+  on.watch([](const made& one) {
+    return one == unmap_of(512, 192) || one == unmap_of(576, 64) ? std::optional(-EIO) : std::nullopt;
+  });
+  BOOST_TEST(!on.unmap(512, 192));
+  BOOST_TEST(on.model.mapping_count() == 1U);
+  on.watch();
+  BOOST_TEST(on.unmap(512, 192).value() == 64 * page);
+}
+
+BOOST_AUTO_TEST_CASE(an_unmap_that_cancels_a_part_tells_of_all) {
+  engine on;
+  BOOST_REQUIRE(on.map(on.pages(0, 4)));
+  std::optional<result<void>> mapped;
+  std::optional<result<std::uint64_t>> both;
+  std::optional<result<std::uint64_t>> nothing;
+  std::vector<std::uint64_t> stale(1, ~std::uint64_t{0});
+  on.here->async_map(on.pages(4, 4), into(mapped));
+  on.here->async_unmap(iova_range{0, 8 * page}, into(both));
+  on.here->async_unmap(iova_range{4 * page, 4 * page}, stale, into(nothing));
+  on.settle();
+  BOOST_TEST(both->value() == 8 * page);
+  BOOST_TEST(nothing->value() == 0U);
+  BOOST_TEST(stale[0] == 0U);
+}
+
+// covers R20
+BOOST_AUTO_TEST_CASE(what_overtakes_a_cut_map_leaves_it_the_mappings_it_needs) {
+  kernel::model_options options;
+  options.mapping_budget = 4;
+  engine on({.piece_bytes = 64 * page, .in_place_bytes_max = 0}, options);
+  std::optional<result<void>> large;
+  std::optional<result<void>> small;
+  on.watch([&](const made& one) -> std::optional<int> {
+    if (one == map_of(512, 64)) on.here->async_map(on.pages(8, 1), into(small));
+    return std::nullopt;
+  });
+  on.here->async_map(on.pages(512, 256), into(large));
+  on.settle();
+  BOOST_TEST(large->has_value());
+  BOOST_TEST((small->error().code == make_error_code(errc::no_mapping_left)));
+}
+
 BOOST_AUTO_TEST_CASE(what_nobody_was_told_of_is_not_done) {
   engine on;
   std::optional<result<void>> mapped;

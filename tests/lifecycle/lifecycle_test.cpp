@@ -561,6 +561,16 @@ BOOST_AUTO_TEST_CASE(r12_spapr_registers_memory_and_makes_windows) {
   BOOST_REQUIRE(here.detach(*attached));
 }
 
+// covers R12 R20: this driver knows no limit on mappings
+BOOST_AUTO_TEST_CASE(r12_spapr_maps_on_when_a_second_group_came) {
+  if (only_the_model("the guest is no POWER machine")) return;
+  fixture here(power(true));
+  BOOST_REQUIRE(here.add(0, 4));
+  BOOST_REQUIRE(here.attach(here.edu()));
+  BOOST_REQUIRE(here.attach(here.pair().device));
+  BOOST_TEST(here.add(16 * page, 4, 8).has_value());
+}
+
 // covers R12
 BOOST_AUTO_TEST_CASE(r12_spapr_v1_has_its_default_window_and_no_other) {
   if (only_the_model("the guest is no POWER machine")) return;
