@@ -62,6 +62,7 @@ struct container_info {
       65535;                        ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
   std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are (with sPAPR v2: as it makes windows)
   bool can_unmap_all = false;       ///< VFIO_UNMAP_ALL
+  bool can_cut_maps = true;         ///< a large map may be made piece by piece; sPAPR makes windows and registers by maps
   bool can_track_dirty = false;     ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
   std::uint64_t dirty_bitmap_bytes_max = 0;  ///< the largest bitmap of one query or unmap
 

@@ -2,6 +2,8 @@
 
 #include "backend/no_iommu.hpp"
 
+#include <limits>
+
 namespace tidemark::backend {
 
 namespace {
@@ -17,7 +19,9 @@ error refusal(operation what, iova_range range) {
 result<container_info> no_iommu::read_info() {
   container_info info;
   info.type = iommu_type::noiommu;
-  info.mappings_available = 0;
+  // Nothing is to be refused by page size or budget: what is wrong with every request is said by map().
+  info.page_sizes = 4096;
+  info.mappings_available = std::numeric_limits<std::uint64_t>::max();
   return info;
 }
 

@@ -15,6 +15,8 @@
 #include <string>
 #include <utility>
 
+#include "backend/map_request.hpp"
+
 namespace tidemark::backend {
 
 namespace {
@@ -135,6 +137,7 @@ result<container_info> spapr::read_info() {
   if (auto read = read_platform(told); !read) return read.error();
   container_info info;
   info.type = v2_ ? iommu_type::spapr_v2 : iommu_type::spapr_v1;
+  info.can_cut_maps = false;
   info.page_sizes = page_sizes_;
   info.mappings_available = std::numeric_limits<std::uint64_t>::max();
   if (!v2_) info.windows.push_back(windows_.front().at);
@@ -282,12 +285,7 @@ result<void> spapr::map(const mapping& what) {
 
 // When it fails half-way the driver has cleared what it had written, so there is nothing to unmap.
 result<void> spapr::write_entries(const mapping& what) {
-  vfio_iommu_type1_dma_map request{};
-  request.argsz = sizeof request;
-  request.flags = VFIO_DMA_MAP_FLAG_READ | (what.writable ? VFIO_DMA_MAP_FLAG_WRITE : 0U);
-  request.vaddr = reinterpret_cast<std::uintptr_t>(what.host);
-  request.iova = what.at.iova;
-  request.size = what.at.size;
+  auto request = map_request(what);
   if (const int failure = errno_of(kernel_.ioctl(file_, VFIO_IOMMU_MAP_DMA, &request)); failure != 0)
     return kernel_error(operation::map, failure, what.at, why_map_fails(failure));
   return {};

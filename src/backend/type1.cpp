@@ -12,6 +12,7 @@
 
 #include "backend/capabilities.hpp"
 #include "backend/capability_chain.hpp"
+#include "backend/map_request.hpp"
 #include "core/bitmap.hpp"
 
 namespace tidemark::backend {
@@ -67,12 +68,7 @@ result<container_info> type1::read_info() {
 }
 
 result<void> type1::map(const mapping& what) {
-  vfio_iommu_type1_dma_map request{};
-  request.argsz = sizeof request;
-  request.flags = VFIO_DMA_MAP_FLAG_READ | (what.writable ? VFIO_DMA_MAP_FLAG_WRITE : 0u);
-  request.vaddr = reinterpret_cast<std::uintptr_t>(what.host);
-  request.iova = what.at.iova;
-  request.size = what.at.size;
+  auto request = map_request(what);
   if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_MAP_DMA, &request); answer < 0)
     return kernel_error(operation::map, -answer, what.at, why_map_fails(-answer));
   return {};

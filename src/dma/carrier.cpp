@@ -76,7 +76,7 @@ void carrier::carry_out(lane::batch& taken, lane::batch& done, const std::atomic
 
 void carrier::carry_out(change_request& only) {
   const auto driver = file_.driver(operation::map, {});
-  if (driver && info_.type != iommu_type::noiommu && only.changes().size() == 1) {
+  if (driver && only.changes().size() == 1) {
     const auto within = limits();
     const auto step = plain_step(book_, only.changes().front(), within);
     change_outcome outcome;
@@ -122,7 +122,6 @@ bool carrier::begin(work& which, const std::atomic<bool>& closing) {
   const auto driver = file_.driver(which.changes.front().what == change::kind::map ? operation::map : operation::unmap,
                                    which.changes.front().at);
   if (!driver) return fail_all(which, driver.error()), false;
-  if (info_.type == iommu_type::noiommu) return fail_all(which, (*driver)->map({}).error()), false;
   which.run.begin(which.changes, which.dirty, limits());
   if (&which == &main_) return which.run.advance(**driver, closing);
   while (which.run.advance(**driver, closing)) {
@@ -163,11 +162,7 @@ void carrier::call(container_request& which) {
   budget_ = info_.mappings_available + std::min(held, ~info_.mappings_available);  // some drivers know no limit
 }
 
-/// sPAPR makes a window as large as the first map in it, and registers memory by maps: there every map is one.
-std::uint64_t carrier::piece_bytes() const {
-  const bool cuts = info_.type == iommu_type::type1v2 || info_.type == iommu_type::type1;
-  return cuts ? piece_bytes_ : std::uint64_t{1} << 63;
-}
+std::uint64_t carrier::piece_bytes() const { return info_.can_cut_maps ? piece_bytes_ : std::uint64_t{1} << 63; }
 
 bool carrier::is_large(const container_request& which) const {
   return which.is_change() && which.range().size > piece_bytes();

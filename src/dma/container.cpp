@@ -28,7 +28,7 @@ std::function<void(const error&)> posted(const any_io_executor& executor, std::f
   };
 }
 
-constexpr std::size_t in_place_pages_max = 64;  // between two turns of the executor
+constexpr std::size_t in_place_bytes_between_turns = 256 << 10;
 
 dma::change change_of(const mapping& what) {
   return {.what = dma::change::kind::map,
@@ -71,7 +71,7 @@ class container::state {
   template <class T>
   void submit(const dma::change& asked, std::span<std::uint64_t> dirty, completion<T> handler) {
     auto item = std::make_unique<dma::single_change<T>>(executor_, asked, dirty, std::move(handler));
-    if (!may_run_in_place(asked) || !lane_.enter(asked.at.size / page_bytes_, in_place_pages_max))
+    if (!may_run_in_place(asked) || !lane_.enter(asked.at.size, in_place_bytes_between_turns))
       return send(std::move(item), {.gathers = asked.unit != 0});
     carrier_.carry_out(*item);
     lane_.leave(std::move(item));
@@ -82,8 +82,6 @@ class container::state {
   }
 
  private:
-  static constexpr std::uint64_t page_bytes_ = 4096;
-
   template <class Request>
   void send(std::unique_ptr<Request> item, dma::submission how = {}) {
     if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));

@@ -211,17 +211,6 @@ void lane::leave(std::unique_ptr<request> item) {
   if (must_wake) box.wake();
 }
 
-void lane::leave() {
-  auto& box = *mailbox_;
-  bool must_wake;
-  {
-    std::lock_guard lock(box.mutex);
-    box.busy = false;
-    must_wake = !box.inbox.empty();
-  }
-  if (must_wake) box.wake();
-}
-
 void lane::canceller::operator()(asio::cancellation_type) const {
   const auto box = box_.lock();
   if (!box) return;

@@ -76,8 +76,6 @@ class lane {
   bool enter(std::size_t cost, std::size_t costs_max);
   /// With the request carried out.
   void leave(std::unique_ptr<request> done);
-  /// With nothing done, the request still to be submitted.
-  void leave();
 
  private:
   struct mailbox;

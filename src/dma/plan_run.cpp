@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
-#include <optional>
 #include <string>
 
 #include "dma/host_pages.hpp"
@@ -71,13 +70,9 @@ void plan_run::answer_settled() {
   }
 }
 
-std::span<const std::uint32_t> plan_run::served(const plan_step& step) const {
-  return std::span(plan_.served).subspan(step.served, step.served_count);
-}
-
 /// Whether all that it serves has failed already: a piece of a map, a part of a transaction.
 bool plan_run::is_dead(const plan_step& step) const {
-  const auto changes = served(step);
+  const auto changes = plan_.served_by(step);
   return std::all_of(changes.begin(), changes.end(), [&](std::uint32_t i) { return outcomes_[i].failure != nullptr; });
 }
 
@@ -99,7 +94,7 @@ void plan_run::abandon(backend::iommu& driver) {
     if (is_dead(step)) continue;
     error why{code, step.what == change::kind::map ? operation::map : operation::unmap, step.at, {}, {}};
     if (step.continues) why.undone = taken_back(take_back_pieces(step, driver));
-    for (const auto i : served(step)) fail(i, why, driver);
+    for (const auto i : plan_.served_by(step)) fail(i, why, driver);
   }
 }
 
@@ -125,7 +120,7 @@ bool plan_run::carry_out(const plan_step& only, std::span<std::uint64_t> dirty, 
 
 void plan_run::map(const plan_step& step, backend::iommu& driver) {
   auto mapped = map_range(step, driver);
-  const auto changes = served(step);
+  const auto changes = plan_.served_by(step);
   if (mapped) {
     book_.add(step.at.iova, {step.at.size, step.host, step.writable, step.continues});
     return note(changes_[changes.front()].transaction, step.at);
@@ -159,7 +154,7 @@ result<void> plan_run::map_range(const plan_step& step, backend::iommu& driver) 
 }
 
 void plan_run::map_one_by_one(const plan_step& step, backend::iommu& driver) {
-  for (const auto i : served(step)) {
+  for (const auto i : plan_.served_by(step)) {
     if (outcomes_[i].failure) continue;  // with the rest of its transaction
     const auto& asked = changes_[i];
     const plan_step single{.what = asked.what, .at = asked.at, .host = asked.host, .writable = asked.writable};
@@ -174,29 +169,21 @@ void plan_run::map_one_by_one(const plan_step& step, backend::iommu& driver) {
 
 /// The pieces before this one.
 result<void> plan_run::take_back_pieces(const plan_step& failed, backend::iommu& driver) {
-  const auto first = changes_[served(failed).front()].at.iova;
+  const auto first = changes_[plan_.served_by(failed).front()].at.iova;
   const iova_range before{first, failed.at.iova - first};
   const auto whole = driver.unmap(before, {});
   if (whole && *whole == before.size) {
     book_.remove(before);
     return {};
   }
-  result<void> outcome;
-  for (const auto& [iova, held] : entries_in(before)) {
-    const auto unmapped = driver.unmap({iova, held.size}, {});
-    if (unmapped) {
-      book_.remove({iova, held.size});
-    } else {
-      outcome = unmapped.error();
-    }
-  }
-  return outcome;
+  const auto left = unmap_each(before, driver);
+  return left.empty() ? result<void>{} : left.front().why;
 }
 
 // --- unmaps ---
 
-std::vector<std::pair<std::uint64_t, held_mapping>> plan_run::entries_in(iova_range range) const {
-  std::vector<std::pair<std::uint64_t, held_mapping>> list;
+std::vector<plan_run::entry> plan_run::entries_in(iova_range range) const {
+  std::vector<entry> list;
   const bool all = range == everything;
   for (auto at = all ? book_.begin() : book_.first_in(range); at != book_.end(); ++at) {
     if (!all && at->first - range.iova >= range.size) break;
@@ -207,23 +194,29 @@ std::vector<std::pair<std::uint64_t, held_mapping>> plan_run::entries_in(iova_ra
 
 std::uint64_t plan_run::bytes_in(iova_range range) const {
   std::uint64_t bytes = 0;
-  const bool all = range == everything;
-  for (auto at = all ? book_.begin() : book_.first_in(range); at != book_.end(); ++at) {
-    if (!all && at->first - range.iova >= range.size) break;
-    bytes += at->second.size;
-  }
+  for (const auto& [iova, held] : entries_in(range)) bytes += held.size;
   return bytes;
 }
 
-void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
-  const auto changes = served(step);
-  std::uint64_t held = 0;
-  for (const auto i : changes) {
-    if (outcomes_[i].bytes == 0) outcomes_[i].bytes = bytes_in(changes_[i].at);  // with the first of two halves: of both
-    held += outcomes_[i].bytes;
+/// Each mapping in the range by itself. What the kernel keeps.
+std::vector<plan_run::leftover> plan_run::unmap_each(iova_range range, backend::iommu& driver) {
+  std::vector<leftover> left;
+  for (const auto& [iova, held] : entries_in(range)) {
+    const iova_range one{iova, held.size};
+    if (const auto unmapped = driver.unmap(one, {})) {
+      book_.remove(one);
+    } else {
+      left.push_back({one, unmapped.error()});
+    }
   }
-  const bool half = step.what != changes_[changes.front()].what;
-  if (half) held = bytes_in(step.at);
+  return left;
+}
+
+void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
+  const auto changes = plan_.served_by(step);
+  // A step that serves one change is all of it or, of everything, a half.
+  for (const auto i : changes) outcomes_[i].bytes += bytes_in(changes.size() == 1 ? step.at : changes_[i].at);
+  const auto held = bytes_in(step.at);
   const auto transaction = changes_[changes.front()].transaction;
   if (transaction != 0) deeds_.push_back({transaction, {}, entries_in(step.at)});
   const auto unmapped = unmap_range(step, dirty_[changes.front()], driver);
@@ -231,15 +224,15 @@ void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
     step.at == everything ? book_.clear() : book_.remove(step.at);
     return;
   }
-  // What the driver refused by itself, as a bitmap it cannot fill, it has not begun.
-  if (!unmapped && unmapped.error().code.category() == tidemark_category()) {
-    for (const auto i : changes) fail(i, unmapped.error(), driver);
-    return;
-  }
-  if (unmapped)
+  if (unmapped) {
     warn(kernel_error(operation::unmap, EIO, step.at,
                       "the kernel unmapped " + in_words(*unmapped) + " where " + in_words(held) + " were mapped"));
-  unmap_one_by_one(step, unmapped ? std::nullopt : std::optional(unmapped.error()), driver);
+    return unmap_one_by_one(step, driver);
+  }
+  // What the driver refused by itself, as a bitmap it cannot fill, it has not begun; and of one mapping there is no part.
+  const bool is_as_before = unmapped.error().code.category() == tidemark_category() || entries_in(step.at).size() <= 1;
+  if (!is_as_before) return unmap_one_by_one(step, driver);
+  for (const auto i : changes) fail(i, unmapped.error(), driver);
 }
 
 result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver) {
@@ -250,30 +243,18 @@ result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std
   return driver.unmap({step.at.iova, step.at.size - page_size_}, dirty);
 }
 
-// `first`: what the whole of it failed with; nothing: it worked, but not as the book says.
-void plan_run::unmap_one_by_one(const plan_step& step, const std::optional<error>& first, backend::iommu& driver) {
-  const auto entries = entries_in(step.at);
-  for (const auto i : served(step)) std::fill(dirty_[i].begin(), dirty_[i].end(), ~std::uint64_t{0});
-  if (entries.empty() && first)
-    for (const auto i : served(step)) fail(i, *first, driver);
-  const bool tells_more = entries.size() > 1 || !first;
-  std::vector<std::pair<iova_range, error>> left;
-  for (const auto& [iova, held] : entries) {
-    const iova_range range{iova, held.size};
-    const auto unmapped = tells_more ? driver.unmap(range, {}) : result<std::uint64_t>(*first);
-    if (unmapped) {
-      book_.remove(range);
-    } else {
-      left.emplace_back(range, unmapped.error());
-    }
-  }
-  for (const auto i : served(step)) {
+/// The kernel has done a part of it, and does not say which (R18).
+void plan_run::unmap_one_by_one(const plan_step& step, backend::iommu& driver) {
+  const auto changes = plan_.served_by(step);
+  for (const auto i : changes) std::fill(dirty_[i].begin(), dirty_[i].end(), ~std::uint64_t{0});
+  const auto left = unmap_each(step.at, driver);
+  for (const auto i : changes) {
     const auto& asked = changes_[i].at;
-    const auto stays = std::find_if(left.begin(), left.end(), [&](const auto& one) {
-      return asked == everything || one.first.iova - asked.iova < asked.size;
+    const auto stays = std::find_if(left.begin(), left.end(), [&](const leftover& one) {
+      return asked == everything || one.at.iova - asked.iova < asked.size;
     });
     if (stays == left.end()) continue;
-    error why = stays->second;
+    error why = stays->why;
     why.range = asked;
     const auto still = bytes_in(asked);
     why.undone = in_words(outcomes_[i].bytes - still) + " are unmapped, " + in_words(still) + " are still mapped";

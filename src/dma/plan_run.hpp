@@ -22,7 +22,6 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -62,16 +61,22 @@ class plan_run {
   std::size_t left() const noexcept { return plan_.steps.size() - next_; }
 
  private:
+  using entry = std::pair<std::uint64_t, held_mapping>;  // by IOVA
+
   /// What a transaction has done, to take it back.
   struct deed {
     std::uint32_t transaction;
-    iova_range mapped;                                             ///< or empty:
-    std::vector<std::pair<std::uint64_t, held_mapping>> unmapped;  ///< these were
+    iova_range mapped;            ///< or empty:
+    std::vector<entry> unmapped;  ///< these were
+  };
+  /// A mapping that the kernel would not unmap.
+  struct leftover {
+    iova_range at;
+    error why;
   };
 
   void answer_settled();
   void abandon(backend::iommu& driver);
-  std::span<const std::uint32_t> served(const plan_step& step) const;
   bool is_dead(const plan_step& step) const;
 
   void map(const plan_step& step, backend::iommu& driver);
@@ -82,8 +87,9 @@ class plan_run {
 
   void unmap(const plan_step& step, backend::iommu& driver);
   result<std::uint64_t> unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver);
-  void unmap_one_by_one(const plan_step& step, const std::optional<error>& first, backend::iommu& driver);
-  std::vector<std::pair<std::uint64_t, held_mapping>> entries_in(iova_range range) const;
+  void unmap_one_by_one(const plan_step& step, backend::iommu& driver);
+  std::vector<leftover> unmap_each(iova_range range, backend::iommu& driver);
+  std::vector<entry> entries_in(iova_range range) const;
   std::uint64_t bytes_in(iova_range range) const;
 
   void fail(std::uint32_t which, error why, backend::iommu& driver);

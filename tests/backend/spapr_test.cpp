@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-#include "support/passing_kernel.hpp"
+#include "kernel/passing.hpp"
 
 using namespace tidemark;
 using backend::spapr;
@@ -59,9 +59,9 @@ kernel::model_options platform(bool v2, std::uint64_t memlock_pages = kernel::mo
 }
 
 /// Sees the windows asked for, can refuse them, and can tell of another platform.
-class window_watch final : public tests::passing_kernel {
+class window_watch final : public kernel::passing {
  public:
-  explicit window_watch(kernel::files& below) : passing_kernel(below) {}
+  explicit window_watch(kernel::files& below) : passing(below) {}
 
   std::vector<vfio_iommu_spapr_tce_create> asked;
   std::vector<int> refusals;  ///< of as many TCE_CREATEs, the first in `asked` on
@@ -75,7 +75,7 @@ class window_watch final : public tests::passing_kernel {
       if (asked.size() <= refusals.size()) return refusals[asked.size() - 1];
     }
     if (request == misanswered) return 1;
-    const int answer = passing_kernel::ioctl(fd, request, argument);
+    const int answer = passing::ioctl(fd, request, argument);
     if (request == VFIO_IOMMU_SPAPR_TCE_GET_INFO && retell) retell(*reinterpret_cast<vfio_iommu_spapr_tce_info*>(argument));
     return answer;
   }

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "cli/map_bench_script.hpp"
+#include "kernel/passing.hpp"
 
 using namespace tidemark;
 using namespace tidemark::cli;
@@ -42,19 +43,18 @@ map_bench_request small_request() {
   return request;
 }
 
-/// The model, and how much was still mapped whenever a group left its container. It may run out of memory to pin after so
-/// many maps.
-class watched_model final : public kernel::files {
+/// On a model: how much was still mapped whenever a group left its container. It may run out of memory to pin after so many
+/// maps.
+class watched_model final : public kernel::passing {
  public:
-  explicit watched_model(std::size_t maps_left = std::numeric_limits<std::size_t>::max()) : maps_left_(maps_left) {}
+  explicit watched_model(std::size_t maps_left = std::numeric_limits<std::size_t>::max())
+      : watched_model(std::make_unique<kernel::model>(), maps_left) {}
 
-  const kernel::model& model() const noexcept { return model_; }
+  const kernel::model& model() const noexcept { return *model_; }
   std::size_t left_mapped() const noexcept { return left_mapped_; }
   std::size_t containers() const noexcept { return containers_; }
 
-  using kernel::files::ioctl;
-  int open(const char* path, int flags) noexcept override { return model_.open(path, flags); }
-  int close(int fd) noexcept override { return model_.close(fd); }
+  using files::ioctl;
   int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
     if (request == VFIO_IOMMU_MAP_DMA && maps_left_-- == 0) {
       maps_left_ = 0;
@@ -62,24 +62,16 @@ class watched_model final : public kernel::files {
     }
     if (request == VFIO_GROUP_UNSET_CONTAINER) {
       ++containers_;
-      left_mapped_ += model_.mapping_count();
+      left_mapped_ += model_->mapping_count();
     }
-    return model_.ioctl(fd, request, argument);
-  }
-  ssize_t read(int fd, void* buffer, std::size_t bytes) noexcept override { return model_.read(fd, buffer, bytes); }
-  ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override { return model_.write(fd, buffer, bytes); }
-  ssize_t pread(int fd, void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return model_.pread(fd, buffer, bytes, offset);
-  }
-  ssize_t pwrite(int fd, const void* buffer, std::size_t bytes, std::uint64_t offset) noexcept override {
-    return model_.pwrite(fd, buffer, bytes, offset);
-  }
-  ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept override {
-    return model_.readlink(path, target, bytes);
+    return passing::ioctl(fd, request, argument);
   }
 
  private:
-  kernel::model model_;
+  watched_model(std::unique_ptr<kernel::model> below, std::size_t maps_left)
+      : passing(*below), model_(std::move(below)), maps_left_(maps_left) {}
+
+  std::unique_ptr<kernel::model> model_;
   std::atomic<std::size_t> maps_left_;
   std::size_t left_mapped_ = 0;
   std::size_t containers_ = 0;

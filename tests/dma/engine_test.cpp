@@ -355,6 +355,15 @@ BOOST_AUTO_TEST_CASE(everything_is_unmapped_at_once_or_in_two_halves) {
     on.asked();
     const auto all = on.done<std::uint64_t>([&](auto token) { on.here->async_unmap_all(std::move(token)); });
     BOOST_TEST(all.value() == 12 * page);
+    const auto asked = on.asked();
+    const auto half = std::uint64_t{1} << 51;  // pages
+    if (version >= kernel::kernel_version{5, 12}) {
+      check(asked, {unmap_of(0, 0)});  // with VFIO_DMA_UNMAP_FLAG_ALL
+    } else {
+      BOOST_REQUIRE(asked.size() >= 2U);
+      BOOST_TEST(asked[0] == unmap_of(0, half));
+      BOOST_TEST(asked[1] == unmap_of(half, half));
+    }
     BOOST_TEST(on.model.mapping_count() == 0U);
     BOOST_TEST(on.map(on.pages(0, 4)).has_value());
   }

@@ -626,7 +626,6 @@ BOOST_AUTO_TEST_CASE(devices_come_and_go_in_every_order) {
       fixture here;
       BOOST_REQUIRE(here.add(0, 4));
       std::array<std::optional<device>, 4> attached;
-      std::vector<holdings> before;
       for (const auto i : coming) {
         auto outcome = here.attach(devices[i]);
         BOOST_REQUIRE_MESSAGE(outcome.has_value(), outcome.error().message());

@@ -30,11 +30,11 @@ bool noticed(const replacements& with, const std::string& promise) {
 
 /// A kernel that does `Call` in place of an ioctl.
 template <class Call>
-class spoilt_kernel final : public tests::passing_kernel {
+class spoilt_kernel final : public kernel::passing {
  public:
-  spoilt_kernel(kernel::files& below, Call call) : passing_kernel(below), call_(std::move(call)) {}
+  spoilt_kernel(kernel::files& below, Call call) : passing(below), call_(std::move(call)) {}
   int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
-    return call_(request, argument, [&] { return passing_kernel::ioctl(fd, request, argument); });
+    return call_(request, argument, [&] { return passing::ioctl(fd, request, argument); });
   }
 
  private:

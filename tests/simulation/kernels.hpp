@@ -13,17 +13,17 @@
 #include <optional>
 #include <set>
 
+#include "kernel/passing.hpp"
 #include "simulation/world.hpp"
 #include "support/dirty_pages.hpp"
-#include "support/passing_kernel.hpp"
 
 namespace tidemark::simulation {
 
 /// Knows which containers track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in the kernel's
 /// place, with a negative errno.
-class watched_kernel final : public tests::passing_kernel {
+class watched_kernel final : public kernel::passing {
  public:
-  watched_kernel(kernel::files& below, chance& luck) : passing_kernel(below), luck_(luck) {}
+  watched_kernel(kernel::files& below, chance& luck) : passing(below), luck_(luck) {}
 
   std::function<std::optional<int>(unsigned long request, std::uintptr_t argument)> fault;
 
@@ -31,12 +31,12 @@ class watched_kernel final : public tests::passing_kernel {
 
   int close(int fd) noexcept override {
     tracking_.erase(fd);
-    return passing_kernel::close(fd);
+    return passing::close(fd);
   }
 
   int ioctl(int fd, unsigned long request, std::uintptr_t argument) noexcept override {
     const auto failed = fault ? fault(request, argument) : std::nullopt;
-    const int answer = failed ? *failed : passing_kernel::ioctl(fd, request, argument);
+    const int answer = failed ? *failed : passing::ioctl(fd, request, argument);
     luck_.note(request);
     luck_.note(static_cast<std::uint64_t>(answer));
     if (answer == 0) note_tracking(fd, tests::dirty_pages_flags(request, argument));
@@ -44,7 +44,7 @@ class watched_kernel final : public tests::passing_kernel {
   }
 
   ssize_t write(int fd, const void* buffer, std::size_t bytes) noexcept override {
-    const auto answer = passing_kernel::write(fd, buffer, bytes);
+    const auto answer = passing::write(fd, buffer, bytes);
     luck_.note(static_cast<std::uint64_t>(answer));
     return answer;
   }

@@ -12,16 +12,16 @@
 #include <optional>
 #include <utility>
 
-#include "support/passing_kernel.hpp"
+#include "kernel/passing.hpp"
 
 namespace tidemark::tests {
 
-class ruled_kernel final : public passing_kernel {
+class ruled_kernel final : public kernel::passing {
  public:
   /// What to answer to an ioctl instead of asking the kernel; nothing: ask it.
   using rule = std::function<std::optional<int>(unsigned long request, std::uintptr_t argument)>;
 
-  explicit ruled_kernel(kernel::files& behind) : passing_kernel(behind) {}
+  explicit ruled_kernel(kernel::files& behind) : passing(behind) {}
 
   void set_rule(rule answer) { rule_ = std::move(answer); }
   std::uint64_t ioctls() const noexcept { return ioctls_; }
@@ -31,7 +31,7 @@ class ruled_kernel final : public passing_kernel {
     ++ioctls_;
     if (rule_)
       if (const auto answer = rule_(request, argument)) return *answer;
-    return passing_kernel::ioctl(fd, request, argument);
+    return passing::ioctl(fd, request, argument);
   }
 
  private:

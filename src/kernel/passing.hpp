@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A kernel that passes every call on to the one below: what tests derive theirs from, changing only the calls they mean.
+// A kernel that passes every call on to the one below: what others derive theirs from, changing only the
+// calls they mean.
 //
 // Threading: as the kernel below, which outlives it.
 
@@ -8,11 +9,11 @@
 
 #include <tidemark/kernel.hpp>
 
-namespace tidemark::tests {
+namespace tidemark::kernel {
 
-class passing_kernel : public kernel::files {
+class passing : public files {
  public:
-  explicit passing_kernel(kernel::files& below) : below_(below) {}
+  explicit passing(files& below) noexcept : below_(below) {}
 
   using files::ioctl;
   int open(const char* path, int flags) noexcept override { return below_.open(path, flags); }
@@ -33,7 +34,7 @@ class passing_kernel : public kernel::files {
   }
 
  private:
-  kernel::files& below_;
+  files& below_;
 };
 
-}  // namespace tidemark::tests
+}  // namespace tidemark::kernel
