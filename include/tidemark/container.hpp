@@ -63,6 +63,7 @@ struct container_info {
   std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are (with sPAPR v2: as it makes windows)
   bool can_unmap_all = false;       ///< VFIO_UNMAP_ALL
   bool can_cut_maps = true;         ///< a large map may be made piece by piece; sPAPR makes windows and registers by maps
+  bool can_unmap_gaps = true;       ///< an unmap may span where nothing is mapped; sPAPR's may not
   bool can_track_dirty = false;     ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
   std::uint64_t dirty_bitmap_bytes_max = 0;  ///< the largest bitmap of one query or unmap
 
@@ -97,9 +98,9 @@ struct container_options {
   std::function<void(const error&)> warn{};
   /// The largest map made in one go, a power of two: larger ones are cut, so that requests on other ranges get their turn.
   std::uint64_t piece_bytes = std::uint64_t{256} << 20;
-  /// A map or unmap of up to so many bytes, of memory that is resident, runs on the caller's thread when the lane is idle:
-  /// it takes a microsecond or two a page, and a wake of the lane would cost ten. 0: never. No more than 256 KiB of them run
-  /// there before the executor has delivered their completions.
+  /// Maps and unmaps of up to so many bytes, of memory that is resident, wait for the executor's next turn and are carried
+  /// out there when the lane is idle, all that came by then as one batch: one takes a microsecond or two a page, and a wake
+  /// of the lane would cost ten. 0: never. If they are more than 256 KiB, the lane does it.
   std::uint64_t in_place_bytes_max = std::uint64_t{64} << 10;
 };
 
@@ -114,7 +115,7 @@ class container {
   container& operator=(const container&) = delete;
   ~container();
 
-  any_io_executor get_executor() const noexcept { return executor_; }
+  const any_io_executor& get_executor() const noexcept { return executor_; }
 
   /// Opens /dev/vfio/<group> and puts it into this container; the first group opens /dev/vfio/vfio and sets the IOMMU type:
   /// the richest that the kernel has. On failure nothing is left open. An error of operation::connect_container from a
@@ -206,17 +207,17 @@ class container {
   }
 
  private:
-  void start_connect(completion<container_info> done, unsigned group);
-  void start_disconnect(completion<void> done, unsigned group);
-  void start_info(completion<container_info> done);
-  void start_open_device(completion<device> done, unsigned group, std::string name);
-  void start_close_device(completion<void> done, device which);
-  void start_map(completion<void> done, mapping what);
-  void start_unmap_all(completion<std::uint64_t> done);
-  void start_apply(completion<void> done, std::vector<change> changes);
-  void start_unmap(completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty);
-  void start_tracking(completion<void> done, bool on);
-  void start_query_dirty(completion<void> done, iova_range range, std::span<std::uint64_t> dirty);
+  void start_connect(placed_completion<container_info> done, unsigned group);
+  void start_disconnect(placed_completion<void> done, unsigned group);
+  void start_info(placed_completion<container_info> done);
+  void start_open_device(placed_completion<device> done, unsigned group, std::string name);
+  void start_close_device(placed_completion<void> done, device which);
+  void start_map(placed_completion<void> done, mapping what);
+  void start_unmap_all(placed_completion<std::uint64_t> done);
+  void start_apply(placed_completion<void> done, std::vector<change> changes);
+  void start_unmap(placed_completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty);
+  void start_tracking(placed_completion<void> done, bool on);
+  void start_query_dirty(placed_completion<void> done, iova_range range, std::span<std::uint64_t> dirty);
 
   class state;
   any_io_executor executor_;

@@ -5,11 +5,19 @@
 
 #pragma once
 
+#include <boost/asio/any_completion_executor.hpp>
 #include <boost/asio/any_completion_handler.hpp>
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
+#include <boost/asio/bind_allocator.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/prefer.hpp>
 #include <tidemark/error.hpp>
+#include <tidemark/memory.hpp>
 
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -21,7 +29,36 @@ using boost::asio::any_io_executor;
 template <class T>
 using completion = boost::asio::any_completion_handler<void(result<T>)>;
 
+/// A handler, and where it is to be called.
+template <class T>
+struct placed_completion {
+  completion<T> handler;
+  /// Its own executor, which has work until then; null: it has none, or that of the object that it was given to. (Found out
+  /// before the handler loses its type, for afterwards it costs an allocation.)
+  std::unique_ptr<boost::asio::any_completion_executor> elsewhere;
+};
+
 namespace detail {
+
+/// In memory of ours, unless the handler brings its own.
+template <class T, class Handler>
+completion<T> erased(Handler&& handler) {
+  if constexpr (std::is_same_v<boost::asio::associated_allocator_t<std::decay_t<Handler>>, std::allocator<void>>) {
+    return completion<T>(boost::asio::bind_allocator(recycling_allocator<void>(), std::forward<Handler>(handler)));
+  } else {
+    return completion<T>(std::forward<Handler>(handler));
+  }
+}
+
+template <class T, class Handler>
+placed_completion<T> placed(Handler&& handler, const any_io_executor& usual) {
+  namespace asio = boost::asio;
+  std::unique_ptr<asio::any_completion_executor> elsewhere;
+  if (const auto own = asio::get_associated_executor(handler, usual); any_io_executor(own) != usual)
+    elsewhere =
+        std::make_unique<asio::any_completion_executor>(asio::prefer(own, asio::execution::outstanding_work.tracked));
+  return {erased<T>(std::forward<Handler>(handler)), std::move(elsewhere)};
+}
 
 /// Makes an operation of `(self->*start)(handler, arguments...)`. Arguments are copied, for tokens that start later. `Token`
 /// is named by the caller, with its reference: Asio moves from a token that is not one.
@@ -30,7 +67,16 @@ auto initiate(Object* self, std::remove_reference_t<Token>& token, void (Object:
               Arguments&&... arguments) {
   return boost::asio::async_initiate<Token, void(result<T>)>(
       [self, start](auto&& handler, auto... values) {
-        (self->*start)(completion<T>(std::forward<decltype(handler)>(handler)), std::move(values)...);
+        (self->*start)(erased<T>(std::forward<decltype(handler)>(handler)), std::move(values)...);
+      },
+      token, std::forward<Arguments>(arguments)...);
+}
+template <class Token, class T, class Object, class... Parameters, class... Arguments>
+auto initiate(Object* self, std::remove_reference_t<Token>& token,
+              void (Object::*start)(placed_completion<T>, Parameters...), Arguments&&... arguments) {
+  return boost::asio::async_initiate<Token, void(result<T>)>(
+      [self, start](auto&& handler, auto... values) {
+        (self->*start)(placed<T>(std::forward<decltype(handler)>(handler), self->get_executor()), std::move(values)...);
       },
       token, std::forward<Arguments>(arguments)...);
 }

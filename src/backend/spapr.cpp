@@ -138,6 +138,7 @@ result<container_info> spapr::read_info() {
   container_info info;
   info.type = v2_ ? iommu_type::spapr_v2 : iommu_type::spapr_v1;
   info.can_cut_maps = false;
+  info.can_unmap_gaps = false;
   info.page_sizes = page_sizes_;
   info.mappings_available = std::numeric_limits<std::uint64_t>::max();
   if (!v2_) info.windows.push_back(windows_.front().at);

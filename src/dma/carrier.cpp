@@ -74,25 +74,6 @@ void carrier::carry_out(lane::batch& taken, lane::batch& done, const std::atomic
   }
 }
 
-void carrier::carry_out(change_request& only) {
-  const auto driver = file_.driver(operation::map, {});
-  if (driver && only.changes().size() == 1) {
-    const auto within = limits();
-    const auto step = plain_step(book_, only.changes().front(), within);
-    change_outcome outcome;
-    if (step && between_.run.carry_out(*step, only.dirty(), within.page_size, **driver, outcome))
-      return outcome.failure ? only.fail(std::move(*outcome.failure)) : only.succeed(outcome.bytes);
-  }
-  between_.requests.clear();
-  between_.changes.clear();
-  between_.dirty.clear();
-  add(only, between_);
-  static constexpr std::atomic<bool> never = false;
-  begin(between_, never);
-  lane::batch none;
-  finish(between_, none);
-}
-
 /// Takes the changes at the front.
 void carrier::gather(lane::batch& taken, work& into) {
   into.requests.clear();
@@ -197,7 +178,8 @@ plan_limits carrier::limits() const {
           .windows = info_.windows,
           .mappings_available = budget_ > taken ? budget_ - taken : 0,
           .piece_bytes = piece_bytes(),
-          .can_unmap_all = info_.can_unmap_all};
+          .can_unmap_all = info_.can_unmap_all,
+          .can_unmap_gaps = info_.can_unmap_gaps};
 }
 
 void carrier::refuse_all(lane::batch& which, lane::batch& done) {

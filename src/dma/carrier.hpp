@@ -32,9 +32,6 @@ class carrier {
   /// As lane::carry_out.
   bool turn(lane::batch& taken, lane::batch& done, const std::atomic<bool>& closing);
 
-  /// One change, at once: for who has entered an idle lane.
-  void carry_out(change_request& only);
-
  private:
   /// Changes that are planned together, with the requests they belong to.
   struct work {

@@ -28,7 +28,7 @@ std::function<void(const error&)> posted(const any_io_executor& executor, std::f
   };
 }
 
-constexpr std::size_t in_place_bytes_between_turns = 256 << 10;
+constexpr std::size_t in_place_bytes_a_turn = 256 << 10;
 
 dma::change change_of(const mapping& what) {
   return {.what = dma::change::kind::map,
@@ -46,22 +46,21 @@ dma::change change_of(const iova_range& range) { return {.what = dma::change::ki
 class container::state {
  public:
   state(const any_io_executor& executor, kernel::files& kernel, workers& threads, container_options options)
-      : executor_(executor),
-        in_place_bytes_max_(options.in_place_bytes_max),
+      : in_place_bytes_max_(options.in_place_bytes_max),
         carrier_(kernel, {.kvm_device = options.kvm_device, .warn = posted(executor, std::move(options.warn))},
                  options.piece_bytes),
-        lane_(executor, threads, "tidemark-lane", queue_max,
+        lane_(executor, threads, "tidemark-lane", {.queue_max = queue_max, .in_place_max = in_place_bytes_a_turn},
               [this](auto& taken, auto& done, const auto& closing) { return carrier_.turn(taken, done, closing); }) {}
 
   template <class T, class Call>
-  void submit(operation what, iova_range range, completion<T> handler, Call call, dma::submission how = {}) {
-    send(std::make_unique<dma::call_request<T, Call>>(executor_, what, range, std::move(call), std::move(handler)), how);
+  void submit(operation what, iova_range range, placed_completion<T> done, Call call, const dma::submission& how = {}) {
+    send(std::make_unique<dma::call_request<T, Call>>(what, range, std::move(call), std::move(done)), how);
   }
 
   /// For calls that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
   template <class T, class Call>
-  void on_driver(operation what, iova_range range, completion<T> handler, Call call) {
-    submit(what, range, std::move(handler), [=](backend::container_file& backend) -> result<T> {
+  void on_driver(operation what, iova_range range, placed_completion<T> done, Call call) {
+    submit(what, range, std::move(done), [=](backend::container_file& backend) -> result<T> {
       const auto driver = backend.driver(what, range);
       if (!driver) return driver.error();
       return call(**driver);
@@ -69,21 +68,18 @@ class container::state {
   }
 
   template <class T>
-  void submit(const dma::change& asked, std::span<std::uint64_t> dirty, completion<T> handler) {
-    auto item = std::make_unique<dma::single_change<T>>(executor_, asked, dirty, std::move(handler));
-    if (!may_run_in_place(asked) || !lane_.enter(asked.at.size, in_place_bytes_between_turns))
-      return send(std::move(item), {.gathers = asked.unit != 0});
-    carrier_.carry_out(*item);
-    lane_.leave(std::move(item));
+  void submit(const dma::change& asked, std::span<std::uint64_t> dirty, placed_completion<T> done) {
+    send(std::make_unique<dma::single_change<T>>(asked, dirty, std::move(done)),
+         {.gathers = asked.unit != 0, .cost = may_run_in_place(asked) ? asked.at.size : dma::submission::at_once});
   }
 
-  void submit(std::vector<dma::change> all, completion<void> handler) {
-    send(std::make_unique<dma::transaction>(executor_, std::move(all), std::move(handler)));
+  void submit(std::vector<dma::change> all, placed_completion<void> done) {
+    send(std::make_unique<dma::transaction>(std::move(all), std::move(done)));
   }
 
  private:
   template <class Request>
-  void send(std::unique_ptr<Request> item, dma::submission how = {}) {
+  void send(std::unique_ptr<Request> item, const dma::submission& how = {}) {
     if (auto slot = item->slot(); slot.is_connected()) slot.assign(lane_.canceller_of(*item));
     lane_.submit(std::move(item), how);
   }
@@ -91,11 +87,9 @@ class container::state {
   /// Whether it takes a few microseconds at most, once nobody else is in the lane.
   bool may_run_in_place(const dma::change& asked) const {
     if (asked.at.size == 0 || asked.at.size > in_place_bytes_max_) return false;
-    if (asked.unit != 0) return false;  // neighbours may come, and be one with it
     return asked.what == dma::change::kind::unmap || asked.resident || dma::is_resident(asked.host, asked.at.size);
   }
 
-  const asio::any_completion_executor executor_;
   const std::uint64_t in_place_bytes_max_;
   dma::carrier carrier_;
   dma::lane lane_;  // last: its worker uses the carrier
@@ -122,28 +116,28 @@ container::container(any_io_executor executor, kernel::files& kernel, workers& t
 
 container::~container() = default;
 
-void container::start_connect(completion<container_info> done, unsigned group) {
+void container::start_connect(placed_completion<container_info> done, unsigned group) {
   state_->submit(operation::connect_container, {}, std::move(done),
                  [group](backend::container_file& backend) { return backend.connect(group); });
 }
 
-void container::start_disconnect(completion<void> done, unsigned group) {
+void container::start_disconnect(placed_completion<void> done, unsigned group) {
   state_->submit(
       operation::detach, {}, std::move(done),
       [group](backend::container_file& backend) { return backend.disconnect(group); }, dma::submission{.always = true});
 }
 
-void container::start_info(completion<container_info> done) {
+void container::start_info(placed_completion<container_info> done) {
   state_->submit(operation::get_info, {}, std::move(done), [](backend::container_file& backend) { return backend.info(); });
 }
 
-void container::start_open_device(completion<device> done, unsigned group, std::string name) {
+void container::start_open_device(placed_completion<device> done, unsigned group, std::string name) {
   state_->submit(
       operation::open_device, {}, std::move(done),
       [group, name = std::move(name)](backend::container_file& backend) { return backend.open_device(group, name); });
 }
 
-void container::start_close_device(completion<void> done, device which) {
+void container::start_close_device(placed_completion<void> done, device which) {
   state_->submit(
       operation::detach, {}, std::move(done),
       [which](backend::container_file&) mutable {
@@ -153,33 +147,35 @@ void container::start_close_device(completion<void> done, device which) {
       dma::submission{.always = true});
 }
 
-void container::start_map(completion<void> done, mapping what) { state_->submit(change_of(what), {}, std::move(done)); }
+void container::start_map(placed_completion<void> done, mapping what) {
+  state_->submit(change_of(what), {}, std::move(done));
+}
 
-void container::start_unmap(completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty) {
+void container::start_unmap(placed_completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty) {
   auto asked = change_of(range);
   asked.alone = !dirty.empty();
   state_->submit(asked, dirty, std::move(done));
 }
 
-void container::start_unmap_all(completion<std::uint64_t> done) {
+void container::start_unmap_all(placed_completion<std::uint64_t> done) {
   dma::change everything;
   everything.what = dma::change::kind::unmap_everything;
   state_->submit(everything, {}, std::move(done));
 }
 
-void container::start_apply(completion<void> done, std::vector<change> changes) {
+void container::start_apply(placed_completion<void> done, std::vector<change> changes) {
   std::vector<dma::change> all;
   all.reserve(changes.size());
   for (const auto& one : changes) all.push_back(std::visit([](const auto& what) { return change_of(what); }, one));
   state_->submit(std::move(all), std::move(done));
 }
 
-void container::start_tracking(completion<void> done, bool on) {
+void container::start_tracking(placed_completion<void> done, bool on) {
   const auto what = on ? operation::start_dirty_tracking : operation::stop_dirty_tracking;
   state_->on_driver(what, {}, std::move(done), [on](backend::iommu& driver) { return driver.set_dirty_tracking(on); });
 }
 
-void container::start_query_dirty(completion<void> done, iova_range range, std::span<std::uint64_t> dirty) {
+void container::start_query_dirty(placed_completion<void> done, iova_range range, std::span<std::uint64_t> dirty) {
   state_->on_driver(operation::query_dirty, range, std::move(done),
                     [range, dirty](backend::iommu& driver) { return driver.query_dirty(range, dirty); });
 }

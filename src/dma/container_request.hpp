@@ -6,15 +6,13 @@
 
 #pragma once
 
+#include <tidemark/memory.hpp>
 #include <tidemark/operation.hpp>
 
-#include <boost/asio/any_completion_executor.hpp>
 #include <boost/asio/associated_cancellation_slot.hpp>
-#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/dispatch.hpp>
-#include <boost/asio/execution/outstanding_work.hpp>
-#include <boost/asio/prefer.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -28,14 +26,15 @@
 
 namespace tidemark::dma {
 
-using boost::asio::any_completion_executor;
-
 class change_request;
 
 class container_request : public lane::request {
  public:
   /// `range`: what it is about. An empty one: everything, so that nothing overtakes it.
   explicit container_request(iova_range range) noexcept : range_(range) {}
+
+  static void* operator new(std::size_t bytes) { return detail::take_memory(bytes); }
+  static void operator delete(void* memory, std::size_t bytes) noexcept { detail::give_memory(memory, bytes); }
 
   iova_range range() const noexcept { return range_; }
   bool is_barrier() const noexcept { return range_.size == 0; }
@@ -64,22 +63,19 @@ class change_request : public container_request {
   virtual void fail(error why) = 0;
 };
 
-/// Calls a handler where it wants to be called, once. Until then its executor has work to do.
+/// Calls a handler where it is to be called, once.
 template <class T>
 class finish {
  public:
-  finish(const any_completion_executor& executor, completion<T> handler) : handler_(std::move(handler)) {
-    auto own = boost::asio::get_associated_executor(handler_, executor);
-    if (own != executor) elsewhere_ = boost::asio::prefer(std::move(own), boost::asio::execution::outstanding_work.tracked);
-  }
+  explicit finish(placed_completion<T> done) noexcept : done_(std::move(done)) {}
 
-  auto slot() const noexcept { return boost::asio::get_associated_cancellation_slot(handler_); }
+  auto slot() const noexcept { return boost::asio::get_associated_cancellation_slot(done_.handler); }
 
   // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds
   // the request, which is `self`. Called on the container's executor.
   void operator()(std::unique_ptr<lane::request> self, result<T> outcome) {
-    if (!elsewhere_) return call(std::move(self), std::move(outcome));
-    const auto where = elsewhere_;
+    if (!done_.elsewhere) return call(std::move(self), std::move(outcome));
+    const auto where = *done_.elsewhere;
     boost::asio::dispatch(where, [this, self = std::move(self), outcome = std::move(outcome)]() mutable {
       call(std::move(self), std::move(outcome));
     });
@@ -88,21 +84,20 @@ class finish {
  private:
   void call(std::unique_ptr<lane::request> self, result<T> outcome) {
     if (auto connected = slot(); connected.is_connected()) connected.clear();
-    auto handler = std::move(handler_);
+    auto handler = std::move(done_.handler);
     self.reset();  // and with it this: its memory is free before the handler asks for more
     std::move(handler)(std::move(outcome));
   }
 
-  completion<T> handler_;
-  any_completion_executor elsewhere_;  // the handler's executor, where it is not the container's
+  placed_completion<T> done_;
 };
 
 /// A call with its handler. `Call` is what to do: result<T>(backend::container_file&).
 template <class T, class Call>
 class call_request final : public container_request {
  public:
-  call_request(const any_completion_executor& executor, operation what, iova_range range, Call call, completion<T> handler)
-      : container_request(range), call_(std::move(call)), finish_(executor, std::move(handler)), what_(what) {}
+  call_request(operation what, iova_range range, Call call, placed_completion<T> done)
+      : container_request(range), call_(std::move(call)), finish_(std::move(done)), what_(what) {}
 
   void call(backend::container_file& file) override { outcome_.emplace(call_(file)); }
   void refuse(boost::system::error_code code) noexcept override {
@@ -125,8 +120,8 @@ class call_request final : public container_request {
 template <class T>
 class bound_change : public change_request {
  public:
-  bound_change(const any_completion_executor& executor, operation what, iova_range range, completion<T> handler)
-      : change_request(range), finish_(executor, std::move(handler)), what_(what) {}
+  bound_change(operation what, iova_range range, placed_completion<T> done)
+      : change_request(range), finish_(std::move(done)), what_(what) {}
 
   void succeed(std::uint64_t bytes) override { bytes_ += bytes; }
   void fail(error why) override {
@@ -156,10 +151,8 @@ class bound_change : public change_request {
 template <class T>
 class single_change final : public bound_change<T> {
  public:
-  single_change(const any_completion_executor& executor, const change& asked, std::span<std::uint64_t> dirty,
-                completion<T> handler)
-      : bound_change<T>(executor, asked.what == change::kind::map ? operation::map : operation::unmap, asked.at,
-                        std::move(handler)),
+  single_change(const change& asked, std::span<std::uint64_t> dirty, placed_completion<T> done)
+      : bound_change<T>(asked.what == change::kind::map ? operation::map : operation::unmap, asked.at, std::move(done)),
         asked_(asked),
         dirty_(dirty) {}
 
@@ -173,8 +166,8 @@ class single_change final : public bound_change<T> {
 
 class transaction final : public bound_change<void> {
  public:
-  transaction(const any_completion_executor& executor, std::vector<change> asked, completion<void> handler)
-      : bound_change(executor, operation::map, {}, std::move(handler)), asked_(std::move(asked)) {}
+  transaction(std::vector<change> asked, placed_completion<void> done)
+      : bound_change(operation::map, {}, std::move(done)), asked_(std::move(asked)) {}
 
   std::span<const change> changes() const noexcept override { return asked_; }
 

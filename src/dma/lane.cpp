@@ -3,52 +3,80 @@
 #include "dma/lane.hpp"
 
 #include <boost/asio/error.hpp>
+#include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
+#include <boost/asio/require.hpp>
 #include <tidemark/error.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <utility>
 
 namespace tidemark::dma {
 
 namespace asio = boost::asio;
 
-/// Shared by the lane, its worker and the drain that is posted: the last of them frees it.
+namespace {
+
+/// Calls come back later, never inside execute(), and what waits does not count as work.
+asio::any_io_executor later(const asio::any_io_executor& where) {
+  return asio::require(asio::prefer(where, asio::execution::outstanding_work.untracked), asio::execution::blocking.never);
+}
+
+}  // namespace
+
+/// Shared by the lane, its worker and the turn that is posted: the last of them frees it.
 struct lane::mailbox : std::enable_shared_from_this<mailbox> {
-  mailbox(asio::any_io_executor where, std::size_t waiting_max, carry_out how)
-      : executor(asio::prefer(std::move(where), asio::execution::outstanding_work.untracked)),
-        queue_max(waiting_max),
-        work(std::move(how)) {}
+  mailbox(const asio::any_io_executor& where, limits within, carry_out how)
+      : executor(later(where)), bounds(within), work(std::move(how)) {}
   ~mailbox() {
     inbox.clear_and_dispose(std::default_delete<request>());
     outbox.clear_and_dispose(std::default_delete<request>());
   }
 
-  /// One more is in the lane. Under the lock.
-  void count_in() {
-    if (in_lane++ == 0) has_work = asio::prefer(executor, asio::execution::outstanding_work.tracked);
-  }
+  // ---- under the lock
 
-  /// Adds to the outbox under the lock. True if the caller must post a drain once it has let go of the lock.
+  /// True if the caller must post a turn once it has let go of the lock.
+  bool want_turn() noexcept { return !std::exchange(turn_posted, true); }
+
   bool add_outcomes(batch& done) {
     if (done.empty()) return false;
     outbox.splice(outbox.end(), done);
-    return !std::exchange(drain_posted, true);
+    return want_turn();
   }
 
-  void wake() {
-    std::lock_guard lock(mutex);
+  void take_inbox(batch& taken) {
+    taken.swap(inbox);
+    for (auto& item : taken) item.waiting_ = false;
+    waits_for_turn = false;
+    cost_waiting = 0;
+  }
+
+  /// Hands the inbox to the worker. No turn need be posted meanwhile: the executor has work until it comes back.
+  void hand_over() {
+    waits_for_turn = false;
+    if (!has_work) has_work = asio::prefer(executor, asio::execution::outstanding_work.tracked);
     if (!closed) hand->wake();
   }
 
-  void post_wake() {
-    asio::post(executor, [self = shared_from_this()] { self->wake(); });
+  /// A request has come into the idle lane's inbox, as the `first` there or behind others. Sees to it that somebody comes
+  /// for it. True if the caller must post a turn.
+  bool expect(const submission& how, bool first) {
+    cost_waiting = how.cost > bounds.in_place_max ? submission::at_once : std::max(cost_waiting, cost_waiting + how.cost);
+    const bool can_wait = how.gathers || how.cost <= bounds.in_place_max;
+    if (!can_wait && (first || waits_for_turn)) hand_over();
+    if (!can_wait || !first) return false;
+    waits_for_turn = true;
+    return want_turn();
   }
 
-  void post_drain() {
-    asio::post(executor, [self = shared_from_this()] { self->drain(); });
+  // ---- without
+
+  void post_turn() {
+    executor.execute([self = shared_from_this()] { self->turn(); });
   }
 
   /// `was_in`: counted in the lane, which it leaves with this.
@@ -62,7 +90,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
       if (was_in) ++to_leave;
       must_post = add_outcomes(done);
     }
-    if (must_post) post_drain();
+    if (must_post) post_turn();
   }
 
   /// The worker's job: turns until nothing waits and nothing is unfinished.
@@ -76,9 +104,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
           if (busy || inbox.empty()) return;  // whoever is in the lane looks into the inbox when he leaves
           busy = true;
         }
-        taken.swap(inbox);
-        gathering = false;
-        for (auto& item : taken) item.waiting_ = false;
+        take_inbox(taken);
       }
       batch done;
       unfinished = work(taken, done, closed);
@@ -90,20 +116,41 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
         must_post = add_outcomes(done);
         if (!unfinished) busy = false;
       }
-      if (must_post) post_drain();
+      if (must_post) post_turn();
     }
   }
 
-  void drain() {
+  /// The executor's: carries out what waits for it, and completes that and what the worker is done with.
+  void turn() {
     batch done;
+    batch taken;
     {
       std::lock_guard lock(mutex);
       done.swap(outbox);
-      drain_posted = false;
-      cost_entered = 0;
-      in_lane -= std::exchange(to_leave, 0);
+      turn_posted = false;
+      if (waits_for_turn && !busy) take_or_hand_over(taken);
+      in_lane -= std::exchange(to_leave, 0) + taken.size();
       if (in_lane == 0) has_work = {};
     }
+    if (!taken.empty()) carry_out_here(taken, done);
+    complete(done);
+  }
+
+  void take_or_hand_over(batch& taken) {
+    if (cost_waiting > bounds.in_place_max) return hand_over();
+    busy = !inbox.empty();  // what waited may have been cancelled
+    take_inbox(taken);
+  }
+
+  void carry_out_here(batch& taken, batch& done) {
+    work(taken, done, closed);
+    std::lock_guard lock(mutex);
+    busy = false;
+    if (!inbox.empty()) hand_over();
+    if (closed) left.notify_all();
+  }
+
+  void complete(batch& done) {
     const give_back rest{*this, done};
     while (!done.empty()) {
       std::unique_ptr<request> item(&done.front());
@@ -126,30 +173,31 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
         left.splice(left.end(), box.outbox);
         must_post = box.add_outcomes(left);
       }
-      if (must_post) box.post_drain();
+      if (must_post) box.post_turn();
     }
   };
 
   const asio::any_io_executor executor;
-  const std::size_t queue_max;
+  const limits bounds;
   const carry_out work;
 
   std::mutex mutex;
   batch inbox;
   batch outbox;
-  asio::any_io_executor has_work;  // while something is in the lane
-  std::size_t in_lane = 0;         // accepted, and not yet taken by a drain
+  asio::any_io_executor has_work;  // while the worker has something
+  std::size_t in_lane = 0;         // accepted, and not yet taken by a turn
   std::size_t to_leave = 0;        // of those, in the outbox
-  std::size_t cost_entered = 0;    // since the last drain
+  std::size_t cost_waiting = 0;    // of the inbox
   worker* hand = nullptr;          // until it is closed
   bool busy = false;               // somebody is in the lane
-  bool gathering = false;          // the inbox waits for the executor to come round
-  bool drain_posted = false;
+  bool waits_for_turn = false;     // the inbox, for the executor; else the worker was woken for it
+  bool turn_posted = false;
+  std::condition_variable left;      // the executor's thread has, while the lane is closing
   std::atomic<bool> closed = false;  // changes under the lock
 };
 
-lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max, carry_out work)
-    : mailbox_(std::make_shared<mailbox>(std::move(executor), queue_max, std::move(work))),
+lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, limits bounds, carry_out work)
+    : mailbox_(std::make_shared<mailbox>(executor, bounds, std::move(work))),
       worker_(threads.make(name, [box = mailbox_.get()] { box->run(); })) {
   mailbox_->hand = worker_.get();
 }
@@ -159,56 +207,23 @@ void lane::submit(std::unique_ptr<request> item, submission how) {
   const auto kept = mailbox_;
   auto& box = *kept;
   boost::system::error_code refusal;
-  bool must_wake = false;
-  bool must_gather = false;
+  bool must_post = false;
   {
     std::lock_guard lock(box.mutex);
     if (box.closed) {
       refusal = make_error_code(errc::closed);
-    } else if (!how.always && box.in_lane >= box.queue_max) {
+    } else if (!how.always && box.in_lane >= box.bounds.queue_max) {
       refusal = make_error_code(errc::queue_full);
     } else {
+      const bool first = box.inbox.empty();
       item->waiting_ = true;
-      box.count_in();
-      must_wake = !how.gathers && !box.busy && (box.inbox.empty() || box.gathering);
-      must_gather = how.gathers && !box.busy && box.inbox.empty();
-      if (must_wake) box.gathering = false;
-      if (must_gather) box.gathering = true;
+      ++box.in_lane;
       box.inbox.push_back(*item.release());
+      if (!box.busy) must_post = box.expect(how, first);
     }
   }
-  if (must_wake) box.wake();
-  if (must_gather) box.post_wake();
+  if (must_post) box.post_turn();
   if (item) box.refuse(*item.release(), refusal, false);
-}
-
-bool lane::enter(std::size_t cost, std::size_t costs_max) {
-  auto& box = *mailbox_;
-  std::lock_guard lock(box.mutex);
-  if (box.busy || box.closed || !box.inbox.empty() || box.in_lane >= box.queue_max) return false;
-  if (box.cost_entered + cost > costs_max) return false;
-  box.cost_entered += cost;
-  box.busy = true;
-  return true;
-}
-
-void lane::leave(std::unique_ptr<request> item) {
-  const auto kept = mailbox_;
-  auto& box = *kept;
-  batch done;
-  done.push_back(*item.release());
-  bool must_post;
-  bool must_wake;
-  {
-    std::lock_guard lock(box.mutex);
-    box.count_in();
-    ++box.to_leave;
-    must_post = box.add_outcomes(done);
-    box.busy = false;
-    must_wake = !box.inbox.empty();
-  }
-  if (must_post) box.post_drain();
-  if (must_wake) box.wake();
 }
 
 void lane::canceller::operator()(asio::cancellation_type) const {
@@ -226,12 +241,15 @@ void lane::close() {
   auto& box = *mailbox_;
   batch left;
   {
-    std::lock_guard lock(box.mutex);
+    std::unique_lock lock(box.mutex);
     box.closed = true;
-    left.swap(box.inbox);
-    for (auto& item : left) item.waiting_ = false;
+    box.take_inbox(left);
   }
   worker_.reset();
+  {
+    std::unique_lock lock(box.mutex);
+    box.left.wait(lock, [&] { return !box.busy; });
+  }
   while (!left.empty()) {
     auto& item = left.front();
     left.pop_front();

@@ -5,20 +5,22 @@
 // µs), so requests travel in batches: the worker takes all that has queued up, and the loop is woken once for all that it
 // completed.
 //
-// One exception, for latency: who finds the lane idle may enter() it and carry out a request on his own thread.
+// One exception, for latency: requests that are known to take a moment only wait for the executor's next turn, and are
+// carried out there, all that came by then as one batch, if the lane is idle and they are few.
 //
 // Invariants
-//  1. At any time one thread at most is in the lane: the worker, or who entered it.
-//  2. Each submitted request is completed exactly once, on the executor, never inside submit(), leave() or a canceller.
-//  3. At most one drain of the outbox is posted to the executor at a time.
-//  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a drain takes them. One more
+//  1. At any time one thread at most is in the lane: the worker, or the executor's.
+//  2. Each submitted request is completed exactly once, on the executor, never inside submit() or a canceller.
+//  3. At most one turn is posted to the executor at a time.
+//  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a turn takes them. One more
 //  is refused, unless it gives something back. (The refusals themselves pass through the outbox uncounted.)
 //  5. While a request is in the lane the executor counts as having work.
+//  6. No turn of the executor carries out more than `in_place_max` of cost.
 //
-// Threading: submit(), enter() and cancellers from any thread. The worker runs the batches; the executor runs the
-// completions. Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the turn under way, and
-// gives one more turn if something is unfinished, which carry_out then ends as cancelled, too. Completions posted by then
-// still run: they hold what they need.
+// Threading: submit() and cancellers from any thread. The worker runs the batches, small ones the executor; the executor
+// runs the completions. Shutdown: close() refuses what comes, completes what waits as cancelled, waits for the turn under
+// way, and gives the worker one more turn if something is unfinished, which carry_out then ends as cancelled, too.
+// Completions posted by then still run: they hold what they need.
 
 #pragma once
 
@@ -30,16 +32,19 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <memory>
-#include <mutex>
 #include <string>
 
 namespace tidemark::dma {
 
 /// How a request comes into a lane.
 struct submission {
-  bool always = false;   ///< taken however full the lane is: it gives something back
-  bool gathers = false;  ///< the worker is woken when the executor comes round, so that more of its kind come with it
+  static constexpr std::size_t at_once = std::numeric_limits<std::size_t>::max();
+
+  bool always = false;         ///< taken however full the lane is: it gives something back
+  bool gathers = false;        ///< waits for the executor's next turn, so that more of its kind come with it
+  std::size_t cost = at_once;  ///< of carrying it out on the executor, in the unit of `in_place_max`; not given: never there
 };
 
 class lane {
@@ -62,20 +67,19 @@ class lane {
 
   /// One turn: takes all of `taken`, and moves what has come to its end to `done`, outcomes left in the requests. What is
   /// unfinished it keeps, and answers true to get another turn, with what has come by then. Once `closing` is true
-  /// everything comes to its end as soon as it can. On the worker.
+  /// everything comes to its end as soon as it can. On the worker, or with requests that have a cost on the executor, where
+  /// nothing may be left unfinished.
   using carry_out = std::function<bool(batch& taken, batch& done, const std::atomic<bool>& closing)>;
 
-  lane(boost::asio::any_io_executor executor, workers& threads, const std::string& name, std::size_t queue_max,
-       carry_out work);
+  struct limits {
+    std::size_t queue_max = 65536;
+    std::size_t in_place_max = 0;  ///< cost of what the executor carries out in one turn; 0: nothing
+  };
+
+  lane(boost::asio::any_io_executor executor, workers& threads, const std::string& name, limits bounds, carry_out work);
   ~lane() { close(); }
 
   void submit(std::unique_ptr<request> item, submission how = {});
-
-  /// Whether the lane was idle, and no more than `costs_max` of cost were spent by those who entered since the executor last
-  /// drained the outbox. Then the caller is in it, for a request of this cost, until leave().
-  bool enter(std::size_t cost, std::size_t costs_max);
-  /// With the request carried out.
-  void leave(std::unique_ptr<request> done);
 
  private:
   struct mailbox;

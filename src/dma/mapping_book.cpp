@@ -12,7 +12,7 @@ void mapping_book::remove(iova_range range) {
   const auto after = entries_.upper_bound(range.iova + (range.size - 1));
   if (first == after) return;
   const auto next = entries_.erase(first, after);
-  if (next != entries_.end()) next->second.continues = false;
+  if (next != entries_.end()) next->second.set_continues(false);
 }
 
 mapping_book::const_iterator mapping_book::first_in(iova_range range) const {
@@ -20,7 +20,7 @@ mapping_book::const_iterator mapping_book::first_in(iova_range range) const {
   const auto after = entries_.lower_bound(range.iova);
   if (after != begin()) {
     const auto before = std::prev(after);
-    if (range.iova - before->first < before->second.size) return before;
+    if (range.iova - before->first < before->second.size()) return before;
   }
   return after != end() && after->first - range.iova < range.size ? after : end();
 }
@@ -28,7 +28,7 @@ mapping_book::const_iterator mapping_book::first_in(iova_range range) const {
 mapping_book::const_iterator mapping_book::across(std::uint64_t boundary) const {
   const auto found = first_in({boundary, 1});
   if (found == end()) return found;
-  return found->first < boundary || found->second.continues ? found : end();
+  return found->first < boundary || found->second.continues() ? found : end();
 }
 
 bool mapping_book::cuts(iova_range range) const {

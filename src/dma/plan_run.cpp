@@ -37,14 +37,13 @@ std::string in_words(std::uint64_t bytes) { return std::to_string(bytes) + " byt
 
 void plan_run::begin(std::span<const change> changes, std::span<const std::span<std::uint64_t>> dirty,
                      const plan_limits& limits) {
-  changes_.assign(changes.begin(), changes.end());
-  dirty_.assign(dirty.begin(), dirty.end());
+  changes_ = changes;
+  dirty_ = dirty;
   outcomes_.clear();
   outcomes_.resize(changes.size());
   deeds_.clear();
   page_size_ = limits.page_size;
   next_ = 0;
-  plan_.clear();
   make_plan(book_, changes_, limits, plan_);
   for (auto& refusal : plan_.refused) outcomes_[refusal.which].failure = std::make_unique<error>(std::move(refusal.why));
   if (!plan_.settled.empty()) answer_settled();
@@ -96,24 +95,6 @@ void plan_run::abandon(backend::iommu& driver) {
     if (step.continues) why.undone = taken_back(take_back_pieces(step, driver));
     for (const auto i : plan_.served_by(step)) fail(i, why, driver);
   }
-}
-
-bool plan_run::carry_out(const plan_step& only, std::span<std::uint64_t> dirty, std::uint64_t page_size,
-                         backend::iommu& driver, change_outcome& outcome) {
-  page_size_ = page_size;
-  if (only.what == change::kind::map) {
-    if (auto mapped = map_range(only, driver); !mapped) {
-      outcome.failure = std::make_unique<error>(mapped.error());
-    } else {
-      book_.add(only.at.iova, {only.at.size, only.host, only.writable, false});
-    }
-    return true;
-  }
-  const auto unmapped = unmap_range(only, dirty, driver);
-  if (!unmapped || *unmapped != only.at.size) return false;
-  book_.remove(only.at);
-  outcome.bytes = only.at.size;
-  return true;
 }
 
 // --- maps ---
@@ -194,7 +175,11 @@ std::vector<plan_run::entry> plan_run::entries_in(iova_range range) const {
 
 std::uint64_t plan_run::bytes_in(iova_range range) const {
   std::uint64_t bytes = 0;
-  for (const auto& [iova, held] : entries_in(range)) bytes += held.size;
+  const bool all = range == everything;
+  for (auto at = all ? book_.begin() : book_.first_in(range); at != book_.end(); ++at) {
+    if (!all && at->first - range.iova >= range.size) break;
+    bytes += at->second.size();
+  }
   return bytes;
 }
 
@@ -202,7 +187,7 @@ std::uint64_t plan_run::bytes_in(iova_range range) const {
 std::vector<plan_run::leftover> plan_run::unmap_each(iova_range range, backend::iommu& driver) {
   std::vector<leftover> left;
   for (const auto& [iova, held] : entries_in(range)) {
-    const iova_range one{iova, held.size};
+    const iova_range one{iova, held.size()};
     if (const auto unmapped = driver.unmap(one, {})) {
       book_.remove(one);
     } else {
@@ -212,11 +197,22 @@ std::vector<plan_run::leftover> plan_run::unmap_each(iova_range range, backend::
   return left;
 }
 
+/// Notes what each change will have unmapped, and gives the bytes of the whole step.
+std::uint64_t plan_run::expect(const plan_step& step) {
+  const auto changes = plan_.served_by(step);
+  if (!step.is_just_what_is_held) {
+    // A step that serves one change is all of it or, of everything, a half.
+    for (const auto i : changes) outcomes_[i].bytes += bytes_in(changes.size() == 1 ? step.at : changes_[i].at);
+    return bytes_in(step.at);
+  }
+  std::uint64_t held = 0;
+  for (const auto i : changes) held += outcomes_[i].bytes = changes_[i].at.size;
+  return held;
+}
+
 void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
   const auto changes = plan_.served_by(step);
-  // A step that serves one change is all of it or, of everything, a half.
-  for (const auto i : changes) outcomes_[i].bytes += bytes_in(changes.size() == 1 ? step.at : changes_[i].at);
-  const auto held = bytes_in(step.at);
+  const auto held = expect(step);
   const auto transaction = changes_[changes.front()].transaction;
   if (transaction != 0) deeds_.push_back({transaction, {}, entries_in(step.at)});
   const auto unmapped = unmap_range(step, dirty_[changes.front()], driver);
@@ -297,12 +293,12 @@ result<void> plan_run::take_back(const deed& done, backend::iommu& driver) {
   }
   result<void> outcome;
   for (const auto& [iova, held] : done.unmapped) {
-    const iova_range range{iova, held.size};
+    const iova_range range{iova, held.size()};
     if (!book_.is_free(range)) continue;  // it never went
-    auto mapped = driver.map({.at = range, .host = held.host, .writable = held.writable});
+    auto mapped = driver.map({.at = range, .host = held.host(), .writable = held.writable()});
     if (mapped) {
       auto restored = held;
-      restored.continues = held.continues && !book_.is_free({iova - 1, 1});  // unless what it went on from stays away
+      restored.set_continues(held.continues() && !book_.is_free({iova - 1, 1}));  // unless what it went on from stays away
       book_.add(iova, restored);
     } else {
       outcome = mapped;

@@ -43,16 +43,12 @@ class plan_run {
  public:
   plan_run(mapping_book& book, std::function<void(const error&)> warn) : book_(book), warn_(std::move(warn)) {}
 
-  /// Plans the changes. `dirty`, as long, has the bitmaps of unmaps.
+  /// Plans the changes. `dirty`, as long, has the bitmaps of unmaps. Both stay where they are until the run has ended.
   void begin(std::span<const change> changes, std::span<const std::span<std::uint64_t>> dirty, const plan_limits& limits);
 
   /// Carries on; true while something is left, which is so only between the pieces of a cut map. Once `closing` is true what
   /// is not done fails as aborted, and a cut map's pieces are taken back.
   bool advance(backend::iommu& driver, const std::atomic<bool>& closing);
-
-  /// A change alone that comes to this step. False: the kernel answered otherwise than the book says; begin() a plan of it.
-  bool carry_out(const plan_step& only, std::span<std::uint64_t> dirty, std::uint64_t page_size, backend::iommu& driver,
-                 change_outcome& outcome);
 
   /// Of each change; valid when advance() answered false.
   std::vector<change_outcome>& outcomes() noexcept { return outcomes_; }
@@ -85,6 +81,7 @@ class plan_run {
   result<void> take_back_pieces(const plan_step& failed, backend::iommu& driver);
   void skip_pieces();
 
+  std::uint64_t expect(const plan_step& step);
   void unmap(const plan_step& step, backend::iommu& driver);
   result<std::uint64_t> unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver);
   void unmap_one_by_one(const plan_step& step, backend::iommu& driver);
@@ -102,8 +99,8 @@ class plan_run {
 
   mapping_book& book_;
   std::function<void(const error&)> warn_;
-  std::vector<change> changes_;
-  std::vector<std::span<std::uint64_t>> dirty_;
+  std::span<const change> changes_;
+  std::span<const std::span<std::uint64_t>> dirty_;
   std::vector<change_outcome> outcomes_;
   std::vector<deed> deeds_;
   std::uint64_t page_size_ = 4096;

@@ -13,6 +13,9 @@
 #include <string>
 #include <utility>
 
+#include "dma/plain_plan.hpp"
+#include "dma/soundness.hpp"
+
 namespace tidemark::dma {
 
 namespace {
@@ -20,8 +23,6 @@ namespace {
 constexpr std::uint64_t top = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t half = 1ULL << 63;
 constexpr std::uint64_t huge_page = 2ULL << 20;
-
-constexpr std::uint64_t last_of(const iova_range& range) { return range.iova + (range.size - 1); }
 
 // ---- What a refusal says. Cold: kept out of the way of what is accepted ----
 
@@ -80,23 +81,6 @@ operation operation_of(const change& what) { return what.what == change::kind::m
 [[gnu::cold]] error all_or_none(const change& what, const error& first) {
   return {first.code, operation_of(what), what.at, "in one transaction with: " + first.message(),
           "nothing of the transaction was carried out: it is all or none"};
-}
-
-// ---- A change on its own ----
-
-bool is_sound(const change& what, std::uint64_t page_size) {
-  const auto offset = what.at.iova | what.at.size;
-  if (what.at.size == 0 || (offset & (page_size - 1)) != 0 || last_of(what.at) < what.at.iova) return false;
-  if (what.what != change::kind::map) return true;
-  const auto host = std::bit_cast<std::uintptr_t>(what.host);
-  return (host & (page_size - 1)) == 0 && host + (what.at.size - 1) >= host;
-}
-
-bool is_inside(const iova_range& range, std::span<const iova_range> windows) {
-  if (windows.empty()) return true;
-  const auto after = std::upper_bound(windows.begin(), windows.end(), range.iova,
-                                      [](std::uint64_t iova, const iova_range& window) { return iova < window.iova; });
-  return after != windows.begin() && last_of(range) <= last_of(*std::prev(after));
 }
 
 // ---- Pieces of a map ----
@@ -213,7 +197,7 @@ auto reaching(Ranges& ranges, std::uint64_t iova) {
 /// Writes intents down as steps.
 class writer {
  public:
-  writer(const plan_limits& limits, plan& into) : limits_(limits), into_(into) {}
+  writer(const mapping_book& now, const plan_limits& limits, plan& into) : now_(now), limits_(limits), into_(into) {}
 
   void map(const intent& what, std::span<const std::uint32_t> next) {
     unmapping_ = nullptr;
@@ -241,11 +225,14 @@ class writer {
   /// `what` outlives the writer.
   void unmap(const intent& what) {
     if (unmapping_ != nullptr && is_next(what)) {
-      into_.steps.back().at.size += what.at.size;
-      ++into_.steps.back().served_count;
+      auto& step = into_.steps.back();
+      step.at.size = last_of(what.at) - step.at.iova + 1;
+      ++step.served_count;
     } else {
-      into_.steps.push_back(
-          {change::kind::unmap, what.at, nullptr, true, false, static_cast<std::uint32_t>(into_.served.size()), 1});
+      into_.steps.push_back({.what = change::kind::unmap,
+                             .at = what.at,
+                             .served = static_cast<std::uint32_t>(into_.served.size()),
+                             .served_count = 1});
     }
     into_.served.push_back(what.first);
     unmapping_ = &what;
@@ -255,12 +242,15 @@ class writer {
     unmapping_ = nullptr;
     const auto served = static_cast<std::uint32_t>(into_.served.size());
     into_.served.push_back(what.first);
+    const auto half_of = [&](iova_range at) {
+      into_.steps.push_back({.what = change::kind::unmap, .at = at, .served = served, .served_count = 1});
+    };
     if (limits_.can_unmap_all) {
-      into_.steps.push_back({change::kind::unmap_everything, {}, nullptr, true, false, served, 1});
+      into_.steps.push_back({.what = change::kind::unmap_everything, .served = served, .served_count = 1});
     } else {
       const auto middle = what.at.iova;
-      into_.steps.push_back({change::kind::unmap, {0, middle}, nullptr, true, false, served, 1});
-      into_.steps.push_back({change::kind::unmap, {middle, 0 - middle}, nullptr, true, false, served, 1});
+      half_of({0, middle});
+      half_of({middle, 0 - middle});
     }
   }
 
@@ -268,10 +258,15 @@ class writer {
   /// Whether an unmap can become one with the step before it. All 2^64 bytes are no range.
   bool is_next(const intent& what) const {
     const auto& before = into_.steps.back().at;
-    return what.group == unmapping_->group && !what.alone && !unmapping_->alone && last_of(before) != top &&
-           last_of(before) + 1 == what.at.iova && !(before.iova == 0 && last_of(what.at) == top);
+    if (what.group != unmapping_->group || what.alone || unmapping_->alone) return false;
+    if (last_of(before) >= what.at.iova || (before.iova == 0 && last_of(what.at) == top)) return false;
+    const iova_range gap{last_of(before) + 1, what.at.iova - last_of(before) - 1};
+    if (gap.size == 0) return true;
+    // What a later step unmaps or an earlier one mapped in the gap is not to be touched. Early ones come before all maps.
+    return limits_.can_unmap_gaps && what.early && unmapping_->early && now_.is_free(gap);
   }
 
+  const mapping_book& now_;
   const plan_limits& limits_;
   plan& into_;
   const intent* unmapping_ = nullptr;  // what the last step unmaps for
@@ -332,7 +327,7 @@ class planner {
     if (at != space_.places.end() && at->first <= last_of(what.at))
       return refuse(which, already_mapped(what, space_.intents[at->which].at, true));
     if (const auto held = first_live(what.at); held != now_.end())
-      return refuse(which, already_mapped(what, {held->first, held->second.size}, false));
+      return refuse(which, already_mapped(what, {held->first, held->second.size()}, false));
     add_map(which, at);
   }
 
@@ -422,7 +417,7 @@ class planner {
       return refuse(which,
                     would_cut(what, space_.intents[(begin->first < what.at.iova ? begin : std::prev(end))->which].at));
     const auto [count, cut] = held_in(what.at);
-    if (cut != now_.end()) return refuse(which, would_cut(what, {cut->first, cut->second.size}));
+    if (cut != now_.end()) return refuse(which, would_cut(what, {cut->first, cut->second.size()}));
 
     const bool meets_others = end_places(which, begin, end);
     if (count == 0 && !meets_others) return into_.settled.push_back(which);
@@ -476,7 +471,7 @@ class planner {
   /// Where to part the address space without cutting a mapping: in the middle if nothing is there.
   std::uint64_t middle_of_everything() const {
     iova_range over;
-    if (const auto held = first_live({half, 1}); held != now_.end()) over = {held->first, held->second.size};
+    if (const auto held = first_live({half, 1}); held != now_.end()) over = {held->first, held->second.size()};
     if (const auto at = reaching(space_.places, half); at != space_.places.end() && at->first < half)
       over = space_.intents[at->which].at;
     if (over.size == 0 || over.iova >= half) return half;
@@ -514,7 +509,7 @@ class planner {
     const auto last = last_of(range);
     auto at = first_live(range);
     if (at == now_.end()) return {0, at};
-    if (at->first < range.iova || at->second.continues) return {0, at};
+    if (at->first < range.iova || at->second.continues()) return {0, at};
     std::size_t count = 0;
     auto tail = at;
     while (at != now_.end()) {
@@ -522,9 +517,9 @@ class planner {
       tail = at;
       at = skip_unmapped(std::next(at), last);
     }
-    if (last - tail->first < tail->second.size - 1) return {0, tail};
+    if (last - tail->first < tail->second.size() - 1) return {0, tail};
     const auto after = std::next(tail);
-    const bool parted = after != now_.end() && after->second.continues && after->first - 1 == last;
+    const bool parted = after != now_.end() && after->second.continues() && after->first - 1 == last;
     return {count, parted ? after : now_.end()};
   }
 
@@ -591,7 +586,7 @@ class planner {
   // ---- the plan
 
   void write() {
-    writer out(limits_, into_);
+    writer out(now_, limits_, into_);
     write_early(out);
     for (const auto& one : space_.intents) {
       if (one.state == fate::joined || one.state == fate::cancelled || one.early) continue;
@@ -637,27 +632,10 @@ void plan::clear() noexcept {
 }
 
 void make_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
-  thread_local workspace space;
   into.clear();
+  if (make_plain_plan(now, changes, limits, into)) return;
+  thread_local workspace space;
   planner(now, changes, limits, into, space).make();
-}
-
-std::optional<plan_step> plain_step(const mapping_book& now, const change& only, const plan_limits& limits) {
-  if (only.what == change::kind::unmap_everything || !is_sound(only, limits.page_size)) return std::nullopt;
-  plan_step step{.what = only.what, .at = only.at, .host = only.host, .writable = only.writable};
-  const auto met = now.first_in(only.at);
-  if (only.what == change::kind::map) {
-    const bool fits = met == now.end() && limits.mappings_available != 0 && only.at.size <= limits.piece_bytes &&
-                      is_inside(only.at, limits.windows);
-    return fits ? std::optional(step) : std::nullopt;
-  }
-  if (met == now.end() || met->first != only.at.iova || met->second.size != only.at.size || met->second.continues)
-    return std::nullopt;
-  const auto next = std::next(met);
-  if (next != now.end() && next->second.continues) return std::nullopt;
-  step.host = nullptr;
-  step.writable = true;
-  return step;
 }
 
 }  // namespace tidemark::dma

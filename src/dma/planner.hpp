@@ -7,7 +7,8 @@
 //    is one mapping of the kernel can only be unmapped as one (R19).
 //  - A large map is cut into pieces at boundaries that keep huge pages whole, so that others get their turn in between.
 //  - A map and the unmap of all of it that came in one batch cancel each other: nobody was told of the mapping.
-//  - Unmaps of neighbours become one. One of everything becomes VFIO_DMA_UNMAP_FLAG_ALL, or two halves (R16).
+//  - Unmaps of neighbours become one, and of mappings with nothing mapped in between, where the driver lets an unmap span
+//    gaps. One of everything becomes VFIO_DMA_UNMAP_FLAG_ALL, or two halves (R16).
 //  - What cannot work is refused before anything is done: misaligned, wrapping, outside the windows (R21), over the mappings
 //    that the kernel still allows (R20), meeting or cutting what is there. A transaction is refused whole.
 //
@@ -32,7 +33,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -64,6 +64,7 @@ struct plan_limits {
   std::uint64_t piece_bytes = 256ULL << 20;  ///< the largest map made in one go, a power of two; where the pieces would be
                                              ///< more than the mappings available, they are larger
   bool can_unmap_all = true;                 ///< VFIO_UNMAP_ALL
+  bool can_unmap_gaps = true;                ///< an unmap may span where nothing is mapped
 };
 
 /// An ioctl to be made.
@@ -72,8 +73,9 @@ struct plan_step {
   iova_range at{};
   std::byte* host = nullptr;
   bool writable = true;
-  bool continues = false;    ///< as of a held_mapping
-  std::uint32_t served = 0;  ///< index in plan::served of the first change that it serves
+  bool continues = false;             ///< as of a held_mapping
+  bool is_just_what_is_held = false;  ///< of an unmap: what it serves names, each, one mapping and no more
+  std::uint32_t served = 0;           ///< index in plan::served of the first change that it serves
   std::uint32_t served_count = 0;
 };
 
@@ -98,9 +100,5 @@ struct plan {
 
 /// Leaves the plan in `into`, whose memory is used again.
 void make_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into);
-
-/// The one step of the plan of a change alone, where that is all of its plan: what most changes are, for a tenth of the
-/// cost. Nothing: make the plan.
-std::optional<plan_step> plain_step(const mapping_book& now, const change& only, const plan_limits& limits);
 
 }  // namespace tidemark::dma

@@ -45,6 +45,7 @@ bool loop::run_ready() {
 }
 
 void loop::run_due_timers(bool& ran) {
+  if (timers_.empty()) return;  // reading the clock is a system call where the kernel does not trust the processor's
   const auto due = now();
   const auto armed_before = armings_;
   auto at = timers_.begin();

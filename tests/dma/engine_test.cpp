@@ -422,16 +422,31 @@ BOOST_AUTO_TEST_CASE(an_unmap_that_finds_less_than_was_mapped_is_a_warning) {
 
 // --- in place ---
 
-BOOST_AUTO_TEST_CASE(a_small_map_of_resident_memory_runs_at_once_when_the_lane_is_idle) {
+BOOST_AUTO_TEST_CASE(a_small_map_of_resident_memory_runs_in_the_next_turn_when_the_lane_is_idle) {
   engine on(container_options{});
   on.ram.data()[0] = std::byte{1};
   std::optional<result<void>> mapped;
-  on.here->async_map(on.pages(0, 1), into(mapped));
-  check(on.asked(), {map_of(0, 1)});
-  BOOST_TEST(!mapped.has_value());  // its completion is never inside the call
   const auto wakes = on.threads.wakes();
-  on.settle();
+  on.here->async_map(on.pages(0, 1), into(mapped));
+  BOOST_TEST(!mapped.has_value());  // its completion is never inside the call
+  on.loop.turn();
+  check(on.asked(), {map_of(0, 1)});
   BOOST_TEST(mapped->has_value());
+  BOOST_TEST(on.threads.wakes() == wakes);
+}
+
+BOOST_AUTO_TEST_CASE(a_few_neighbours_of_one_unit_are_one_ioctl_in_the_next_turn) {
+  engine on(container_options{});
+  std::size_t mapped = 0;
+  const auto wakes = on.threads.wakes();
+  for (std::uint64_t i = 0; i < 64; ++i) {
+    auto one = on.pages(i, 1, i, 512 * page);
+    one.resident = true;
+    on.here->async_map(one, [&](const result<void>& outcome) { mapped += outcome ? 1U : 0U; });
+  }
+  on.loop.turn();
+  check(on.asked(), {map_of(0, 64)});
+  BOOST_TEST(mapped == 64U);
   BOOST_TEST(on.threads.wakes() == wakes);
 }
 
@@ -439,6 +454,7 @@ BOOST_AUTO_TEST_CASE(memory_that_is_not_there_is_mapped_in_the_lane) {
   engine on(container_options{});
   std::optional<result<void>> mapped;
   on.here->async_map(on.pages(0, 1, 512), into(mapped));
+  on.loop.run_until_idle();
   BOOST_TEST(on.asked().empty());
   on.settle();
   BOOST_TEST(mapped->has_value());
@@ -450,8 +466,8 @@ BOOST_AUTO_TEST_CASE(memory_that_its_owner_says_is_there_is_not_asked_for) {
   what.resident = true;
   std::optional<result<void>> mapped;
   on.here->async_map(what, into(mapped));
+  on.loop.turn();
   check(on.asked(), {map_of(0, 1)});
-  on.settle();
   BOOST_TEST(mapped->has_value());
 }
 
@@ -462,21 +478,27 @@ BOOST_AUTO_TEST_CASE(behind_a_request_in_the_lane_nothing_runs_in_place) {
   std::optional<result<void>> second;
   on.here->async_map(on.pages(512, 1, 512), into(first));
   on.here->async_map(on.pages(0, 1), into(second));
+  on.loop.run_until_idle();
   BOOST_TEST(on.asked().empty());
   on.settle();
   BOOST_TEST(second->has_value());
 }
 
-BOOST_AUTO_TEST_CASE(no_more_runs_in_place_than_the_bound_before_the_loop_turns) {
+BOOST_AUTO_TEST_CASE(no_more_runs_in_place_than_the_bound_in_one_turn_of_the_loop) {
   engine on(container_options{});
   for (std::uint64_t i = 0; i < 100; ++i) on.ram.data()[i * page] = std::byte{1};
-  std::size_t mapped = 0;
-  for (std::uint64_t i = 0; i < 100; ++i)
-    on.here->async_map(on.pages(2 * i, 1, i), [&](const result<void>& outcome) { mapped += outcome ? 1U : 0U; });
-  BOOST_TEST(on.asked().size() == 64U);  // pages
-  on.settle();
-  BOOST_TEST(mapped == 100U);
-  BOOST_TEST(on.model.mapping_count() == 100U);
+  for (const std::uint64_t count : {std::uint64_t{64}, std::uint64_t{65}}) {
+    std::size_t mapped = 0;
+    for (std::uint64_t i = 0; i < count; ++i)
+      on.here->async_map(on.pages(2 * i, 1, i), [&](const result<void>& outcome) { mapped += outcome ? 1U : 0U; });
+    on.loop.run_until_idle();
+    BOOST_TEST(on.asked().size() == (count == 64 ? 64U : 0U));  // pages
+    on.settle();
+    BOOST_TEST(mapped == count);
+    BOOST_TEST(on.model.mapping_count() == count);
+    BOOST_REQUIRE(on.done<std::uint64_t>([&](auto token) { on.here->async_unmap_all(std::move(token)); }));
+    on.asked();
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

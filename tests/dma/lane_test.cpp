@@ -85,17 +85,18 @@ class note : public lane::request {
 
 struct fixture {
   explicit fixture(std::size_t queue_max = 8)
-      : here(std::in_place, counting_executor(loop.get_executor(), posts), threads, "lane", queue_max,
+      : here(std::in_place, counting_executor(loop.get_executor(), posts), threads, "lane",
+             lane::limits{.queue_max = queue_max, .in_place_max = 4},
              [](lane::batch& taken, lane::batch& done, const std::atomic<bool>&) {
                for (auto& item : taken) static_cast<note&>(item).carry_out();
                done.splice(done.end(), taken);
                return false;
              }) {}
 
-  lane::canceller submit(int number) {
+  lane::canceller submit(int number, const dma::submission& how = {}) {
     auto item = std::make_unique<note>(notes, number);
     auto cancel = here->canceller_of(*item);
-    here->submit(std::move(item));
+    here->submit(std::move(item), how);
     return cancel;
   }
   std::string said() { return std::exchange(notes.text, {}); }
@@ -137,6 +138,97 @@ BOOST_FIXTURE_TEST_CASE(batches_that_end_before_the_loop_turns_share_its_wake, f
   loop.run_until_idle();
   BOOST_TEST(posts == 2U);
   BOOST_TEST(threads.wakes() == 3U);
+}
+
+// --- what the executor carries out itself ---
+
+BOOST_FIXTURE_TEST_CASE(what_has_a_cost_is_carried_out_in_the_next_turn_as_one_batch_without_a_wake, fixture) {
+  for (int i = 1; i <= 4; ++i) submit(i, {.cost = 1});
+  BOOST_TEST(said().empty());
+  BOOST_TEST(posts == 1U);
+  loop.turn();
+  BOOST_TEST(said() == "+1 +2 +3 +4 1 2 3 4 ");
+  BOOST_TEST(threads.wakes() == 0U);
+  BOOST_TEST(posts == 1U);
+  submit(5, {.cost = 4});
+  loop.turn();
+  BOOST_TEST(said() == "+5 5 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(no_turn_carries_out_more_than_the_bound, fixture) {
+  for (int i = 1; i <= 3; ++i) submit(i, {.cost = 2});
+  loop.run_until_idle();
+  BOOST_TEST(said().empty());
+  BOOST_TEST(threads.wakes() == 1U);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 1 2 3 ");
+  submit(4, {.cost = 5});
+  BOOST_TEST(threads.wakes() == 2U);  // at once: it may not wait
+}
+
+BOOST_FIXTURE_TEST_CASE(what_must_not_wait_takes_with_it_what_waits, fixture) {
+  submit(1, {.cost = 1});
+  submit(2);
+  BOOST_TEST(threads.wakes() == 1U);
+  submit(3, {.cost = 1});
+  loop.turn();
+  BOOST_TEST(said().empty());
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 1 2 3 ");
+  BOOST_TEST(threads.wakes() == 1U);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_gathers_waits_for_the_turn_and_is_the_workers_then, fixture) {
+  for (int i = 1; i <= 3; ++i) submit(i, {.gathers = true});
+  BOOST_TEST(threads.wakes() == 0U);
+  loop.run_until_idle();
+  BOOST_TEST(threads.wakes() == 1U);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+1 +2 +3 1 2 3 ");
+}
+
+BOOST_FIXTURE_TEST_CASE(what_waits_for_the_turn_can_be_taken_out, fixture) {
+  const auto cancel = submit(1, {.cost = 1});
+  cancel(asio::cancellation_type::total);
+  loop.run_until_idle();
+  BOOST_TEST(said() == "-1 ");
+  submit(2, {.cost = 1});
+  loop.run_until_idle();
+  BOOST_TEST(said() == "+2 2 ");
+  BOOST_TEST(threads.wakes() == 0U);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_waits_for_the_turn_ends_with_the_lane, fixture) {
+  submit(1, {.cost = 1});
+  here.reset();
+  loop.run_until_idle();
+  BOOST_TEST(said() == "-1 ");
+  BOOST_TEST(notes.alive == 0U);
+}
+
+// The loop is in the lane, and its thread is the one that the request comes from.
+BOOST_AUTO_TEST_CASE(what_comes_while_the_executor_is_in_the_lane_is_the_workers) {
+  journal notes;
+  manual_loop loop;
+  hand_workers threads;
+  std::optional<lane> here;
+  here.emplace(loop.get_executor(), threads, "lane", lane::limits{.in_place_max = 4},
+               [&, first = true](lane::batch& taken, lane::batch& done, const std::atomic<bool>&) mutable {
+                 if (std::exchange(first, false)) here->submit(std::make_unique<note>(notes, 2), {.cost = 1});
+                 for (auto& item : taken) static_cast<note&>(item).carry_out();
+                 done.splice(done.end(), taken);
+                 return false;
+               });
+  here->submit(std::make_unique<note>(notes, 1), {.cost = 1});
+  loop.run_until_idle();
+  BOOST_TEST(notes.text == "+1 1 ");
+  BOOST_TEST(threads.wakes() == 1U);
+  threads.run();
+  loop.run_until_idle();
+  BOOST_TEST(notes.text == "+1 1 +2 2 ");
 }
 
 BOOST_FIXTURE_TEST_CASE(a_waiting_request_can_be_taken_out, fixture) {
@@ -244,7 +336,7 @@ BOOST_AUTO_TEST_CASE(what_nobody_fetches_is_freed_with_the_loop) {
   {
     asio::io_context context;
     hand_workers threads;
-    lane here(context.get_executor(), threads, "lane", 8, all_done);
+    lane here(context.get_executor(), threads, "lane", {.queue_max = 8}, all_done);
     here.submit(std::make_unique<note>(notes, 1));
     threads.run();
     here.submit(std::make_unique<note>(notes, 2));
@@ -265,7 +357,7 @@ BOOST_AUTO_TEST_CASE(a_request_may_be_submitted_from_a_completion) {
   };
   manual_loop loop;
   hand_workers threads;
-  lane here(loop.get_executor(), threads, "lane", 1, all_done);
+  lane here(loop.get_executor(), threads, "lane", {.queue_max = 1}, all_done);
   here.submit(std::make_unique<again>(here, 9));
   do loop.run_until_idle();
   while (threads.run());

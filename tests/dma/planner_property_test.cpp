@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "dma/plain_plan.hpp"
 #include "dma/planner.hpp"
 
 using namespace tidemark;
@@ -329,7 +330,7 @@ class strict_kernel {
 struct tally {
   std::uint64_t plans = 0, changes = 0, steps = 0, settled = 0, merged = 0, cut = 0, enlarged = 0, joined = 0,
                 everything = 0, halves = 0, moved_halves = 0, kept_in_order = 0, whole_transactions = 0, taken_back = 0,
-                at_the_end = 0;
+                at_the_end = 0, plain = 0, spanning = 0;
   std::map<int, std::uint64_t> refused;
 };
 
@@ -345,6 +346,7 @@ class author {
     for (std::size_t i = 0; i < pages; ++i) taken_[i] = now.cells()[i].thing;
     const auto count = below(4) == 0 ? 1 + below(3) : 1 + below(40);
     const auto transactions = below(3);  // none, some, only those
+    kinds_ = below(4) == 0 ? 1 + below(2) : 0;
     std::vector<change> all;
     std::uint32_t number = 0;
     while (all.size() < count) {
@@ -361,6 +363,8 @@ class author {
 
   change one(const std::vector<change>& before) {
     if (below(100) == 0) return malformed();
+    if (kinds_ == 1) return map();
+    if (kinds_ == 2) return unmap(before);
     if (below(60) == 0) return {.what = kind::unmap_everything};
     return below(2) == 0 ? unmap(before) : map();
   }
@@ -375,7 +379,7 @@ class author {
     change made{.at = where_.at(cursor_, count)};
     made.host = pointer_to(host_of(cursor_));
     made.writable = below(12) != 0;
-    made.unit = units_[below(10) == 0 ? 1 : 0];
+    made.unit = kinds_ == 1 ? 0 : units_[below(10) == 0 ? 1 : 0];
     for (std::size_t i = 0; i < count; ++i)
       taken_[cursor_ + i] = 1'000'000 + static_cast<int>(made.at.iova / where_.page() % 4096);
     if (below(5) == 0)
@@ -479,6 +483,7 @@ class author {
   std::mt19937_64& engine_;
   const ground& where_;
   std::array<std::uint64_t, 2> units_{};
+  std::uint64_t kinds_ = 0;         // of the batch: 1, only maps that stand alone; 2, only unmaps
   std::array<int, pages> taken_{};  // roughly: what is mapped as one
   std::uint64_t skew_ = engine_() % 3 == 0 ? engine_() % 5 : 0;
   std::size_t cursor_ = 0;
@@ -502,9 +507,13 @@ class storm {
       const auto available = below(3) == 0 ? below(8) : below(3) == 0 ? below(64) : 65535 - kernel_->size();
       where_.limits.mappings_available = available;
       where_.limits.can_unmap_all = below(2) == 0;
+      where_.limits.can_unmap_gaps = below(2) == 0;
       kernel_->allow(available);
+      plan_.clear();
+      counted_.plain += make_plain_plan(book_, changes_, where_.limits, plan_) ? 1U : 0U;
       make_plan(book_, changes_, where_.limits, plan_);
       expected_->make(changes_, available);
+      only_unmaps_ = has_only_unmaps();
       check_verdicts();
       check_steps();
       check_unmaps();
@@ -660,10 +669,11 @@ class storm {
       if (at.size != changes_[which].at.size && changes_[which].what == kind::map)
         require(unit != 0 && at.iova / unit == last_of(at) / unit, "a map merged across a unit's border");
     }
-    require(size == at.size, "a step over what no change named");
+    const bool may_span = plan_.steps[index].what == kind::unmap && where_.limits.can_unmap_gaps;
+    require(size == at.size || (may_span && size < at.size), "a step over what no change named");
   }
 
-  /// Unmaps of neighbours in the book are one step.
+  /// Unmaps of neighbours in the book are one step. What is in between where they are not was seen to be there.
   void check_unmaps() const {
     const auto is_plain = [this](const plan_step& step) {
       const auto& first = changes_[plan_.served_by(step).front()];
@@ -674,6 +684,37 @@ class storm {
       const bool same = group_of(plan_.served_by(a).front()) == group_of(plan_.served_by(b).front());
       const bool all = a.at.iova == 0 && last_of(b.at) == ~0ULL;
       require(!same || all || last_of(a.at) + 1 != b.at.iova || b.at.iova == 0, "unmaps of neighbours were not joined");
+      if (same && !all && where_.limits.can_unmap_gaps && only_unmaps_ && last_of(a.at) < b.at.iova)
+        require(!book_.is_free({last_of(a.at) + 1, b.at.iova - last_of(a.at) - 1}) || last_of(a.at) + 1 == b.at.iova,
+                "unmaps with nothing in between were not joined");
+    }
+  }
+
+  /// Whether the batch is unmaps that have nothing to do with each other.
+  bool has_only_unmaps() const {
+    auto ranges = std::vector<iova_range>();
+    for (const auto& one : changes_) {
+      if (one.what != kind::unmap || one.at.size == 0 || last_of(one.at) < one.at.iova) return false;
+      ranges.push_back(one.at);
+    }
+    std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) { return a.iova < b.iova; });
+    return std::adjacent_find(ranges.begin(), ranges.end(), meet) == ranges.end();
+  }
+
+  bool names_all(const plan_step& step) const {
+    std::uint64_t named = 0;
+    for (const auto which : plan_.served_by(step)) named += changes_[which].at.size;
+    return named == step.at.size;
+  }
+
+  /// No mapping goes that was not asked to.
+  void check_gone(const plan_step& step) const {
+    const auto served = plan_.served_by(step);
+    if (step.what != kind::unmap || changes_[served.front()].what == kind::unmap_everything) return;
+    for (const auto& [iova, what] : kernel_->mappings()) {
+      const iova_range held{iova, what.size};
+      const auto names = [&](std::uint32_t which) { return covers(changes_[which].at, held); };
+      require(!meet(held, step.at) || std::any_of(served.begin(), served.end(), names), "an unmap of what no change named");
     }
   }
 
@@ -681,6 +722,7 @@ class storm {
     for (const auto& step : plan_.steps) {
       const bool is_half =
           step.what == kind::unmap && changes_[plan_.served_by(step).front()].what == kind::unmap_everything;
+      check_gone(step);
       kernel_->carry_out(step, is_half, book_);
     }
   }
@@ -725,6 +767,7 @@ class storm {
       const bool everything = first.what == kind::unmap_everything;
       counted_.merged += step.what == kind::map && step.served_count > 1 ? 1U : 0U;
       counted_.joined += step.what == kind::unmap && step.served_count > 1 ? 1U : 0U;
+      counted_.spanning += step.what == kind::unmap && step.served_count > 1 && !names_all(step) ? 1U : 0U;
       counted_.cut += step.continues ? 1U : 0U;
       counted_.enlarged += step.what == kind::map && step.at.size > where_.limits.piece_bytes ? 1U : 0U;
       counted_.everything += step.what == kind::unmap_everything ? 1U : 0U;
@@ -748,6 +791,7 @@ class storm {
   std::vector<verdict> verdicts_;
   std::vector<int> told_;
   std::vector<std::uint64_t> pieces_;  // steps, by change
+  bool only_unmaps_ = false;
   int number_ = 0;
 };
 
@@ -780,13 +824,13 @@ BOOST_AUTO_TEST_CASE(plans_do_what_the_changes_one_after_the_other_would) {
                                 << counted.everything << ", halves " << counted.halves << ", moved halves "
                                 << counted.moved_halves << ", in order " << counted.kept_in_order << ", in transactions "
                                 << counted.whole_transactions << ", taken back " << counted.taken_back << ", at the end "
-                                << counted.at_the_end);
+                                << counted.at_the_end << ", plain " << counted.plain << ", spanning " << counted.spanning);
   // Each of what there is to be seen was seen, and not by accident.
   for (const auto seen :
        {counted.settled, counted.merged, counted.cut, counted.enlarged, counted.joined, counted.everything, counted.halves,
         counted.moved_halves, counted.kept_in_order, counted.whole_transactions, counted.taken_back, counted.at_the_end,
-        counted.refused[EINVAL], counted.refused[EEXIST], counted.refused[static_cast<int>(errc::outside_window)],
-        counted.refused[static_cast<int>(errc::no_mapping_left)]})
+        counted.plain, counted.spanning, counted.refused[EINVAL], counted.refused[EEXIST],
+        counted.refused[static_cast<int>(errc::outside_window)], counted.refused[static_cast<int>(errc::no_mapping_left)]})
     BOOST_TEST(seen > storms / 100);
 }
 

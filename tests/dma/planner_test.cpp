@@ -144,40 +144,6 @@ BOOST_AUTO_TEST_CASE(knows_what_would_be_cut) {
   BOOST_TEST(!book.cuts({page, 0}));
 }
 
-// What a lone change comes to without a plan is what its plan says.
-BOOST_AUTO_TEST_CASE(a_plain_step_is_the_whole_plan_of_its_change) {
-  std::mt19937_64 random(1);
-  const std::array<iova_range, 2> windows{{{0, 40 * 4096}, {48 * 4096, 200 * 4096}}};
-  std::size_t plain = 0;
-  for (int round = 0; round < 20'000; ++round) {
-    mapping_book book;
-    for (std::uint64_t at = random() % 4; at < 64; at += 1 + random() % 6) {
-      const auto pages = 1 + random() % 3;
-      book.add(at * 4096, {pages * 4096, nullptr, true, false});
-      at += pages;
-      if (random() % 4 == 0) book.add(at++ * 4096, {4096, nullptr, true, true});
-    }
-    change only;
-    only.what = random() % 2 == 0 ? change::kind::map : change::kind::unmap;
-    only.at = {random() % 70 * 4096 + (random() % 16 == 0 ? 1 : 0), random() % 5 * 4096};
-    only.host = reinterpret_cast<std::byte*>(std::uintptr_t{4096} * (1 + random() % 8));
-    const plan_limits limits{.windows = windows, .mappings_available = random() % 3, .piece_bytes = 2 * 4096};
-    const auto step = plain_step(book, only, limits);
-    if (!step) continue;
-    ++plain;
-    plan made;
-    make_plan(book, {&only, 1}, limits, made);
-    BOOST_REQUIRE(made.steps.size() == 1U);
-    BOOST_TEST(made.refused.empty());
-    BOOST_TEST(made.settled.empty());
-    BOOST_TEST(
-        (made.steps[0].what == step->what && made.steps[0].at == step->at && made.steps[0].continues == step->continues));
-    if (step->what == change::kind::map)
-      BOOST_TEST((made.steps[0].host == step->host && made.steps[0].writable == step->writable));
-  }
-  BOOST_TEST(plain > 1000U);
-}
-
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(planner)
@@ -405,6 +371,18 @@ BOOST_AUTO_TEST_CASE(unmaps_of_neighbours_become_one_but_for_those_alone) {
   BOOST_TEST(b.plans({unmap(0, page), unmap_alone(page, page), unmap(2 * page, page)}) ==
              "-0:1000<0 -1000:1000<1 -2000:1000<2");
   BOOST_TEST(b.plans({unmap(0, page, 1), unmap(page, page, 1), unmap(2 * page, page, 2)}) == "-0:2000<0,1 -2000:1000<2");
+}
+
+BOOST_AUTO_TEST_CASE(unmaps_with_nothing_mapped_in_between_become_one_where_the_driver_allows) {
+  bench b;
+  for (const auto i : {0U, 8U, 16U, 24U, 32U}) b.holds(i * page, page);
+  const std::vector<change> all{unmap(16 * page, page), unmap(0, page), unmap(32 * page, page), unmap(8 * page, page)};
+  BOOST_TEST(b.plans(all) == "-0:11000<1,3,0 -20000:1000<2");  // what is at page 24 stays
+  BOOST_TEST(b.plans({unmap(0, page), unmap(8 * page, page), map(4 * page, page)}) == "-0:9000<0,1 +4000:1000<2");
+  BOOST_TEST(b.plans({map(4 * page, page), unmap(0, 3 * page), unmap(8 * page, page)}) == "-0:9000<1,2 +4000:1000<0");
+  BOOST_TEST(b.plans({unmap(0, page), unmap_alone(8 * page, page)}) == "-0:1000<0 -8000:1000<1");
+  b.limits.can_unmap_gaps = false;
+  BOOST_TEST(b.plans(all) == "-0:1000<1 -8000:1000<3 -10000:1000<0 -20000:1000<2");
 }
 
 BOOST_AUTO_TEST_CASE(unmaps_of_the_whole_address_space_together_stay_two) {

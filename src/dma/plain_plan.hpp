@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The plan of a batch in which no change has to do with another: only maps that stand alone, or only unmaps of just what was
+// mapped. That is what an emulated IOMMU asks for, most of the time, and it is planned for a fraction of the cost. The plan
+// is the one that the planner would make.
+//
+// Threading: a pure function of its arguments; each thread keeps what memory it worked in.
+
+#pragma once
+
+#include <span>
+
+#include "dma/mapping_book.hpp"
+#include "dma/planner.hpp"
+
+namespace tidemark::dma {
+
+/// False, and nothing in `into`, where it is another batch or something is wrong with it.
+bool make_plain_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into);
+
+}  // namespace tidemark::dma
