@@ -50,9 +50,16 @@ completion<T> erased(Handler&& handler) {
   }
 }
 
+/// Asio's own mark of a handler that names no executor. Where Asio should lack it, executors are compared.
+template <class Handler>
+concept names_no_executor = requires {
+  typename boost::asio::associated_executor<Handler, any_io_executor>::asio_associated_executor_is_unspecialised;
+};
+
 template <class T, class Handler>
 placed_completion<T> placed(Handler&& handler, const any_io_executor& usual) {
   namespace asio = boost::asio;
+  if constexpr (names_no_executor<std::decay_t<Handler>>) return {erased<T>(std::forward<Handler>(handler)), nullptr};
   std::unique_ptr<asio::any_completion_executor> elsewhere;
   if (const auto own = asio::get_associated_executor(handler, usual); any_io_executor(own) != usual)
     elsewhere =

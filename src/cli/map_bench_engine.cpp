@@ -2,8 +2,6 @@
 
 #include "cli/map_bench_engine.hpp"
 
-#include <boost/asio/bind_executor.hpp>
-
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -19,13 +17,14 @@ using ring::task;
 
 namespace {
 
-/// The clients of one phase. Handlers refer to it: it lives until all clients are done.
+/// The clients of one phase. Handlers refer to it, and have the container's executor: it lives until all clients are done.
 class clients {
  public:
   clients(any_io_executor here, container& space, const script& of, const phase& what, std::byte* memory, measured& into)
       : here_(std::move(here)), space_(space), of_(of), what_(what), memory_(memory), into_(into) {}
 
   task<result<void>> run() {
+    if (what_.in_one_call) co_return co_await run_in_one_call();
     const auto count = std::min(what_.in_flight, what_.visits.size());
     const bool beside = what_.beside.size != 0;
     ring::latch left(count + (beside ? 1 : 0));
@@ -44,6 +43,19 @@ class clients {
   }
 
  private:
+  task<result<void>> run_in_one_call() {
+    const auto began = ring::clock::now();
+    std::vector<change> all;
+    all.reserve(what_.visits.size());
+    for (const auto& one : what_.visits) all.emplace_back(mapping_of(one.at));
+    auto mapped = co_await space_.async_apply(std::move(all), resume_on{here_});
+    const nanoseconds elapsed(ring::clock::now() - began);
+    into_.elapsed += elapsed;
+    into_.operations += what_.visits.size();
+    into_.latency_ns.insert(into_.latency_ns.end(), what_.visits.size(), static_cast<std::uint64_t>(elapsed.count()));
+    co_return mapped;
+  }
+
   struct client {
     std::size_t visit = 0;
     ring::clock::time_point since{};
@@ -61,27 +73,25 @@ class clients {
   void make_visit(client& one) { what_.visits[one.visit].what == visit::kind::unmap ? unmap(one) : map(one); }
 
   void map(client& one) {
-    space_.async_map(mapping_of(what_.visits[one.visit].at),
-                     boost::asio::bind_executor(here_, [this, &one](const result<void>& outcome) {
-                       if (!done(one, outcome)) return;
-                       what_.visits[one.visit].what == visit::kind::both ? unmap(one) : go_on(one);
-                     }));
+    space_.async_map(mapping_of(what_.visits[one.visit].at), [this, &one](const result<void>& outcome) {
+      if (!done(one, outcome)) return;
+      what_.visits[one.visit].what == visit::kind::both ? unmap(one) : go_on(one);
+    });
   }
 
   void unmap(client& one) {
-    space_.async_unmap(what_.visits[one.visit].at,
-                       boost::asio::bind_executor(here_, [this, &one](const result<std::uint64_t>& outcome) {
-                         if (done(one, outcome)) go_on(one);
-                       }));
+    space_.async_unmap(what_.visits[one.visit].at, [this, &one](const result<std::uint64_t>& outcome) {
+      if (done(one, outcome)) go_on(one);
+    });
   }
 
   void map_beside() {
-    space_.async_map(mapping_of(what_.beside), boost::asio::bind_executor(here_, [this](const result<void>& outcome) {
-                       if (!outcome) failure_ = outcome.error();
-                       ++into_.operations;
-                       ended_ = ring::clock::now();
-                       left_->count_down();
-                     }));
+    space_.async_map(mapping_of(what_.beside), [this](const result<void>& outcome) {
+      if (!outcome) failure_ = outcome.error();
+      ++into_.operations;
+      ended_ = ring::clock::now();
+      left_->count_down();
+    });
   }
 
   /// Notes an answer. False: the client has ended, for it failed.

@@ -5,8 +5,6 @@
 #include <malloc.h>
 #include <sched.h>
 
-#include <boost/asio/bind_executor.hpp>
-
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -148,10 +146,10 @@ task<result<void>> null_side::map_all(const std::vector<std::uint64_t>& pages) {
   std::optional<error> failure;
   ring::latch left(pages.size());
   for (const auto number : pages) {
-    space_.async_map(page(number), boost::asio::bind_executor(here_, [&](const result<void>& outcome) {
-                       if (!outcome) failure = outcome.error();
-                       left.count_down();
-                     }));
+    space_.async_map(page(number), [&](const result<void>& outcome) {
+      if (!outcome) failure = outcome.error();
+      left.count_down();
+    });
   }
   co_await left;
   if (failure) co_return *failure;
@@ -162,10 +160,10 @@ task<result<void>> null_side::unmap_all(const std::vector<std::uint64_t>& pages)
   std::optional<error> failure;
   ring::latch left(pages.size());
   for (const auto number : pages) {
-    space_.async_unmap(page(number).at, boost::asio::bind_executor(here_, [&](const result<std::uint64_t>& outcome) {
-                         if (!outcome) failure = outcome.error();
-                         left.count_down();
-                       }));
+    space_.async_unmap(page(number).at, [&](const result<std::uint64_t>& outcome) {
+      if (!outcome) failure = outcome.error();
+      left.count_down();
+    });
   }
   co_await left;
   if (failure) co_return *failure;

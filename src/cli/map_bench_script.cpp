@@ -46,7 +46,7 @@ script viommu(const settings& chosen, std::uint64_t in_flight) {
 }
 
 // What is unmapped is not timed: it is one call for all, on either side.
-script burst(const settings& chosen) {
+script burst(const settings& chosen, bool in_one_call) {
   const auto bytes = chosen.bench_map_bytes;
   const auto count = std::min(burst_maps, chosen.bench_memory_bytes / bytes);
   auto away = all_at_once(visit::kind::unmap, 1, count * bytes);
@@ -54,6 +54,7 @@ script burst(const settings& chosen) {
   script made{{}, unit_bytes};
   for (std::uint64_t done = 0; done < std::max(chosen.bench_operations, count); done += count) {
     made.phases.push_back(all_at_once(visit::kind::map, count, bytes));
+    made.phases.back().in_one_call = in_one_call;
     made.phases.push_back(away);
   }
   return made;
@@ -84,6 +85,8 @@ std::string_view name_of(map_pattern which) noexcept {
       return "viommu_depth1";
     case map_pattern::burst:
       return "burst";
+    case map_pattern::burst_each:
+      return "burst_each";
     case map_pattern::churn:
       return "churn";
   }
@@ -99,7 +102,9 @@ script make_script(map_pattern which, const settings& chosen) {
     case map_pattern::viommu_depth1:
       return viommu(chosen, 1);
     case map_pattern::burst:
-      return burst(chosen);
+      return burst(chosen, true);
+    case map_pattern::burst_each:
+      return burst(chosen, false);
     case map_pattern::churn:
       return churn(chosen);
   }

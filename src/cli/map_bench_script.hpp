@@ -20,7 +20,8 @@ enum class map_pattern : std::uint8_t {
   regions,        ///< tens of large maps, as a guest's RAM
   viommu,         ///< random pages mapped and unmapped, as a guest's own IOMMU asks for
   viommu_depth1,  ///< the same, each awaited before the next
-  burst,          ///< neighbours mapped at once
+  burst,          ///< neighbours mapped at once, given in one call
+  burst_each,     ///< the same, a call each
   churn,          ///< pages mapped and unmapped while a large map pins
 };
 std::string_view name_of(map_pattern which) noexcept;
@@ -44,6 +45,7 @@ struct phase {
   iova_range beside;  ///< one map given before all visits and awaited after them; size 0: none
   std::size_t in_flight = 1;
   bool timed = true;
+  bool in_one_call = false;  ///< all visits, which are maps, are given together: container::async_apply
   /// The first visit of every client is due when the phase begins. Where a plain loop comes to it later, it was late; else
   /// it asks for the next when it is ready.
   bool at_once = false;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A kernel that agrees to every map and unmap and does nothing, for benchmarks: what remains is the price of whoever asks.
-// Stateless; any thread.
+// A kernel that agrees to every map and unmap and keeps nothing but which of the first 16 GiB of IOVA are mapped, a bit a
+// page, since an unmap says how much it unmapped. For benchmarks: what remains is the price of whoever asks.
+// Threading: opened from any thread; maps and unmaps from one at a time.
 
 #pragma once
 
@@ -12,6 +13,8 @@
 #include <cstring>
 #include <limits>
 
+#include "core/bitmap.hpp"
+
 namespace tidemark::cli {
 
 class null_kernel final : public kernel::files {
@@ -20,6 +23,8 @@ class null_kernel final : public kernel::files {
   int open(const char*, int) noexcept override { return 3; }
   int close(int) noexcept override { return 0; }
   int ioctl(int, unsigned long request, std::uintptr_t argument) noexcept override {
+    if (request == VFIO_IOMMU_MAP_DMA) return map(*reinterpret_cast<const vfio_iommu_type1_dma_map*>(argument)), 0;
+    if (request == VFIO_IOMMU_UNMAP_DMA) return unmap(*reinterpret_cast<vfio_iommu_type1_dma_unmap*>(argument)), 0;
     if (request == VFIO_CHECK_EXTENSION) return 1;
     if (request == VFIO_GROUP_GET_STATUS) reinterpret_cast<vfio_group_status*>(argument)->flags = VFIO_GROUP_FLAGS_VIABLE;
     if (request == VFIO_IOMMU_GET_INFO) describe(*reinterpret_cast<vfio_iommu_type1_info*>(argument));
@@ -32,6 +37,19 @@ class null_kernel final : public kernel::files {
   ssize_t readlink(const char*, char*, std::size_t) noexcept override { return 0; }
 
  private:
+  static constexpr std::uint64_t page = 4096;
+
+  void map(const vfio_iommu_type1_dma_map& what) noexcept { mapped_.set(what.iova / page, what.size / page); }
+
+  void unmap(vfio_iommu_type1_dma_unmap& what) noexcept {
+    const auto before = mapped_.count();
+    const bool all = (what.flags & VFIO_DMA_UNMAP_FLAG_ALL) != 0;
+    all ? mapped_.clear(0, mapped_.size()) : mapped_.clear(what.iova / page, what.size / page);
+    what.size = (before - mapped_.count()) * page;
+  }
+
+  core::bitmap mapped_{(std::uint64_t{16} << 30) / page};
+
   // Without a budget of its own an IOMMU is taken to hold 65535 mappings, and a benchmark wants to hold a million.
   static void describe(vfio_iommu_type1_info& info) noexcept {
     vfio_iommu_type1_info_dma_avail budget{};

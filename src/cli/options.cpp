@@ -40,8 +40,8 @@ struct words {
 };
 
 constexpr std::string_view model_device = "0000:00:04.0";
-constexpr std::array all_patterns{map_pattern::regions, map_pattern::viommu, map_pattern::viommu_depth1, map_pattern::burst,
-                                  map_pattern::churn};
+constexpr std::array all_patterns{map_pattern::regions, map_pattern::viommu,     map_pattern::viommu_depth1,
+                                  map_pattern::burst,   map_pattern::burst_each, map_pattern::churn};
 constexpr std::string_view stall_word = "stall";
 constexpr std::string_view planner_word = "planner";
 

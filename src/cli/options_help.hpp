@@ -47,7 +47,8 @@ turns. Both sides' operations a second, latencies and ioctls are printed, and be
   regions        32 large maps at once, then their unmaps
   viommu         random pages of 4KiB, mapped and unmapped, as many in flight as said
   viommu_depth1  the same, each awaited before the next
-  burst          up to 512 neighbours mapped at once; those within 2MiB may become one ioctl
+  burst          up to 512 neighbours mapped at once, in one call; those within 2MiB may become one ioctl
+  burst_each     the same, in a call each
   churn          pages mapped and unmapped while half of the memory is pinned
   stall          how long the loop stands still while all of the memory is pinned
   planner        what the engine costs on a kernel that does nothing, with many mappings held

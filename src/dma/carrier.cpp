@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t looked_through_max = 64;
 
 container_request& as_request(lane::request& item) { return static_cast<container_request&>(item); }
+change_request& as_change(lane::request& item) { return static_cast<change_request&>(item); }
 
 }  // namespace
 
@@ -41,16 +42,17 @@ bool carrier::turn(lane::batch& taken, lane::batch& done, const std::atomic<bool
       refuse_all(waiting_, done);
       break;
     }
-    if (is_large(as_request(waiting_.front()))) {
-      lane::batch alone;
-      alone.splice(alone.end(), waiting_, waiting_.begin());
-      gather(alone, main_);
-      under_way_ = begin(main_, closing);
+    const auto large =
+        std::find_if(waiting_.begin(), waiting_.end(), [this](lane::request& item) { return is_large(as_request(item)); });
+    if (large == waiting_.end()) {
+      carry_out(waiting_, done, closing);
+    } else if (large == waiting_.begin()) {
+      main_.requests.splice(main_.requests.end(), waiting_, large);
+      main_.changes = as_change(*large).changes();
+      under_way_ = begin(main_, closing, done);
       if (!under_way_) finish(main_, done);
     } else {
       lane::batch next;
-      const auto large =
-          std::find_if(waiting_.begin(), waiting_.end(), [this](lane::request& item) { return is_large(as_request(item)); });
       next.splice(next.end(), waiting_, waiting_.begin(), large);
       carry_out(next, done, closing);
     }
@@ -69,41 +71,39 @@ void carrier::carry_out(lane::batch& taken, lane::batch& done, const std::atomic
       continue;
     }
     gather(taken, between_);
-    begin(between_, closing);
+    begin(between_, closing, done);
     finish(between_, done);
   }
 }
 
 /// Takes the changes at the front.
 void carrier::gather(lane::batch& taken, work& into) {
-  into.requests.clear();
-  into.changes.clear();
-  into.dirty.clear();
-  while (!taken.empty()) {
-    auto* one = as_request(taken.front()).as_change();
-    if (one == nullptr) break;
-    add(*one, into);
-    into.owned.splice(into.owned.end(), taken, taken.begin());
+  const auto end =
+      std::find_if(taken.begin(), taken.end(), [](lane::request& item) { return !as_request(item).is_change(); });
+  into.requests.splice(into.requests.end(), taken, taken.begin(), end);
+  if (into.requests.size() == 1) {
+    into.changes = as_change(into.requests.front()).changes();
+    return;
   }
-}
-
-void carrier::add(change_request& one, work& to) {
-  const auto number = one.changes().size() > 1 ? static_cast<std::uint32_t>(to.changes.size() + 1) : 0;
-  for (const auto& asked : one.changes()) {
-    to.requests.push_back(&one);
-    to.changes.push_back(asked);
-    to.changes.back().transaction = number;
-    to.dirty.push_back(one.dirty());
+  into.copies.clear();
+  for (auto& item : into.requests) {
+    const auto changes = as_change(item).changes();
+    const auto number = static_cast<std::uint32_t>(into.copies.size() + 1);
+    for (const auto& asked : changes) {
+      into.copies.push_back(asked);
+      if (asked.transaction != 0) into.copies.back().transaction = number;
+    }
   }
+  into.changes = into.copies;
 }
 
 /// True when a cut map is left under way.
-bool carrier::begin(work& which, const std::atomic<bool>& closing) {
+bool carrier::begin(work& which, const std::atomic<bool>& closing, lane::batch& done) {
   if (which.changes.empty()) return false;  // a transaction of nothing
   const auto driver = file_.driver(which.changes.front().what == change::kind::map ? operation::map : operation::unmap,
                                    which.changes.front().at);
-  if (!driver) return fail_all(which, driver.error()), false;
-  which.run.begin(which.changes, which.dirty, limits());
+  if (!driver) return fail_all(which, driver.error(), done), false;
+  which.run.begin(which.changes, limits());
   if (&which == &main_) return which.run.advance(**driver, closing);
   while (which.run.advance(**driver, closing)) {
   }
@@ -111,25 +111,29 @@ bool carrier::begin(work& which, const std::atomic<bool>& closing) {
 }
 
 void carrier::finish(work& which, lane::batch& done) {
-  auto& outcomes = which.run.outcomes();
-  for (std::size_t i = 0; i < outcomes.size() && i < which.requests.size(); ++i) {
-    if (outcomes[i].failure) {
-      which.requests[i]->fail(std::move(*outcomes[i].failure));
-    } else {
-      which.requests[i]->succeed(outcomes[i].bytes + outcomes[i].cancelled);
+  auto outcome = which.run.outcomes().begin();
+  for (auto& item : which.requests) {
+    auto& request = as_change(item);
+    std::unique_ptr<error> failure;
+    std::uint64_t bytes = 0;
+    for (auto left = request.changes().size(); left != 0; --left, ++outcome) {
+      bytes += outcome->bytes + outcome->cancelled;
+      if (!failure) failure = std::move(outcome->failure);
     }
+    failure ? request.fail(std::move(failure)) : request.succeed(bytes);
   }
-  done.splice(done.end(), which.owned);
+  done.splice(done.end(), which.requests);
 }
 
-void carrier::fail_all(work& which, const error& why) {
-  which.run.outcomes().clear();
-  for (std::size_t i = 0; i < which.requests.size(); ++i) {
-    error own = why;
-    own.what = which.changes[i].what == change::kind::map ? operation::map : operation::unmap;
-    own.range = which.changes[i].at;
-    which.requests[i]->fail(std::move(own));
+void carrier::fail_all(work& which, const error& why, lane::batch& done) {
+  for (auto& item : which.requests) {
+    auto& request = as_change(item);
+    auto own = std::make_unique<error>(why);
+    own->what = request.changes().front().what == change::kind::map ? operation::map : operation::unmap;
+    own->range = request.changes().front().at;
+    request.fail(std::move(own));
   }
+  done.splice(done.end(), which.requests);
 }
 
 void carrier::call(container_request& which) {
@@ -166,10 +170,12 @@ lane::batch carrier::overtaking() {
 
 bool carrier::may_overtake(const container_request& which, const lane::batch& before) const {
   if (which.is_barrier() || is_large(which)) return false;
-  const auto meets = [&](const container_request& other) { return overlap(which.range(), other.range()); };
-  return std::none_of(main_.requests.begin(), main_.requests.end(), [&](const auto* other) { return meets(*other); }) &&
-         std::none_of(before.begin(), before.end(),
-                      [&](const lane::request& other) { return meets(static_cast<const container_request&>(other)); });
+  const auto meets_none = [&](const lane::batch& others) {
+    return std::none_of(others.begin(), others.end(), [&](const lane::request& other) {
+      return overlap(which.range(), static_cast<const container_request&>(other).range());
+    });
+  };
+  return meets_none(main_.requests) && meets_none(before);
 }
 
 plan_limits carrier::limits() const {

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/container_file.hpp"
@@ -37,18 +38,16 @@ class carrier {
   struct work {
     explicit work(mapping_book& book, const std::function<void(const error&)>& warn) : run(book, warn) {}
     plan_run run;
-    std::vector<change_request*> requests;
-    std::vector<change> changes;
-    std::vector<std::span<std::uint64_t>> dirty;
-    lane::batch owned{};
+    lane::batch requests{};
+    std::span<const change> changes{};  // of all of them, in their order
+    std::vector<change> copies{};       // where they stand if the requests are several
   };
 
   void carry_out(lane::batch& taken, lane::batch& done, const std::atomic<bool>& closing);
   void gather(lane::batch& taken, work& into);
-  void add(change_request& one, work& to);
-  bool begin(work& which, const std::atomic<bool>& closing);
+  bool begin(work& which, const std::atomic<bool>& closing, lane::batch& done);
   void finish(work& which, lane::batch& done);
-  void fail_all(work& which, const error& why);
+  void fail_all(work& which, const error& why, lane::batch& done);
   void call(container_request& which);
   bool is_large(const container_request& which) const;
 

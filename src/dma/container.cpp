@@ -68,8 +68,8 @@ class container::state {
   }
 
   template <class T>
-  void submit(const dma::change& asked, std::span<std::uint64_t> dirty, placed_completion<T> done) {
-    send(std::make_unique<dma::single_change<T>>(asked, dirty, std::move(done)),
+  void submit(const dma::change& asked, placed_completion<T> done) {
+    send(std::make_unique<dma::single_change<T>>(asked, std::move(done)),
          {.gathers = asked.unit != 0, .cost = may_run_in_place(asked) ? asked.at.size : dma::submission::at_once});
   }
 
@@ -147,20 +147,18 @@ void container::start_close_device(placed_completion<void> done, device which) {
       dma::submission{.always = true});
 }
 
-void container::start_map(placed_completion<void> done, mapping what) {
-  state_->submit(change_of(what), {}, std::move(done));
-}
+void container::start_map(placed_completion<void> done, mapping what) { state_->submit(change_of(what), std::move(done)); }
 
 void container::start_unmap(placed_completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty) {
   auto asked = change_of(range);
-  asked.alone = !dirty.empty();
-  state_->submit(asked, dirty, std::move(done));
+  asked.dirty = dirty;
+  state_->submit(asked, std::move(done));
 }
 
 void container::start_unmap_all(placed_completion<std::uint64_t> done) {
   dma::change everything;
   everything.what = dma::change::kind::unmap_everything;
-  state_->submit(everything, {}, std::move(done));
+  state_->submit(everything, std::move(done));
 }
 
 void container::start_apply(placed_completion<void> done, std::vector<change> changes) {

@@ -26,12 +26,10 @@
 
 namespace tidemark::dma {
 
-class change_request;
-
 class container_request : public lane::request {
  public:
   /// `range`: what it is about. An empty one: everything, so that nothing overtakes it.
-  explicit container_request(iova_range range) noexcept : range_(range) {}
+  explicit container_request(iova_range range, bool is_change = false) noexcept : range_(range), is_change_(is_change) {}
 
   static void* operator new(std::size_t bytes) { return detail::take_memory(bytes); }
   static void operator delete(void* memory, std::size_t bytes) noexcept { detail::give_memory(memory, bytes); }
@@ -39,28 +37,24 @@ class container_request : public lane::request {
   iova_range range() const noexcept { return range_; }
   bool is_barrier() const noexcept { return range_.size == 0; }
 
-  /// As the change it is, if it is one; else it is a call.
-  virtual change_request* as_change() noexcept { return nullptr; }
-  virtual bool is_change() const noexcept { return false; }
+  /// Whether it is a change_request; else it is a call.
+  bool is_change() const noexcept { return is_change_; }
   virtual void call(backend::container_file&) {}
 
  private:
   iova_range range_;
+  bool is_change_;
 };
 
 /// One change of the mappings, or several of which all are carried out or none.
 class change_request : public container_request {
  public:
-  explicit change_request(iova_range range) noexcept : container_request(range) {}
+  explicit change_request(iova_range range) noexcept : container_request(range, true) {}
 
-  change_request* as_change() noexcept final { return this; }
-  bool is_change() const noexcept final { return true; }
+  /// Their transaction is 1 where there are several.
   virtual std::span<const change> changes() const noexcept = 0;
-  /// Of an unmap: where its dirty pages go; empty: nobody wants to know.
-  virtual std::span<std::uint64_t> dirty() const noexcept { return {}; }
-  /// Of several changes the last word counts, and a failure is the last word.
-  virtual void succeed(std::uint64_t bytes) = 0;
-  virtual void fail(error why) = 0;
+  virtual void succeed(std::uint64_t bytes) noexcept = 0;
+  virtual void fail(std::unique_ptr<error> why) noexcept = 0;
 };
 
 /// Calls a handler where it is to be called, once.
@@ -73,7 +67,7 @@ class finish {
 
   // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds
   // the request, which is `self`. Called on the container's executor.
-  void operator()(std::unique_ptr<lane::request> self, result<T> outcome) {
+  void operator()(std::unique_ptr<lane::request> self, result<T>&& outcome) {
     if (!done_.elsewhere) return call(std::move(self), std::move(outcome));
     const auto where = *done_.elsewhere;
     boost::asio::dispatch(where, [this, self = std::move(self), outcome = std::move(outcome)]() mutable {
@@ -82,7 +76,8 @@ class finish {
   }
 
  private:
-  void call(std::unique_ptr<lane::request> self, result<T> outcome) {
+  /// `outcome` is no part of `self`.
+  void call(std::unique_ptr<lane::request> self, result<T>&& outcome) {
     if (auto connected = slot(); connected.is_connected()) connected.clear();
     auto handler = std::move(done_.handler);
     self.reset();  // and with it this: its memory is free before the handler asks for more
@@ -123,10 +118,8 @@ class bound_change : public change_request {
   bound_change(operation what, iova_range range, placed_completion<T> done)
       : change_request(range), finish_(std::move(done)), what_(what) {}
 
-  void succeed(std::uint64_t bytes) override { bytes_ += bytes; }
-  void fail(error why) override {
-    if (!failure_) failure_ = std::make_unique<error>(std::move(why));
-  }
+  void succeed(std::uint64_t bytes) noexcept override { bytes_ = bytes; }
+  void fail(std::unique_ptr<error> why) noexcept override { failure_ = std::move(why); }
   void refuse(boost::system::error_code code) noexcept override {
     failure_ = std::make_unique<error>(error{code, what_, range(), {}, "nothing was changed"});
   }
@@ -151,23 +144,22 @@ class bound_change : public change_request {
 template <class T>
 class single_change final : public bound_change<T> {
  public:
-  single_change(const change& asked, std::span<std::uint64_t> dirty, placed_completion<T> done)
+  single_change(const change& asked, placed_completion<T> done)
       : bound_change<T>(asked.what == change::kind::map ? operation::map : operation::unmap, asked.at, std::move(done)),
-        asked_(asked),
-        dirty_(dirty) {}
+        asked_(asked) {}
 
   std::span<const change> changes() const noexcept override { return {&asked_, 1}; }
-  std::span<std::uint64_t> dirty() const noexcept override { return dirty_; }
 
  private:
   change asked_;
-  std::span<std::uint64_t> dirty_;
 };
 
 class transaction final : public bound_change<void> {
  public:
   transaction(std::vector<change> asked, placed_completion<void> done)
-      : bound_change(operation::map, {}, std::move(done)), asked_(std::move(asked)) {}
+      : bound_change(operation::map, {}, std::move(done)), asked_(std::move(asked)) {
+    for (auto& one : asked_) one.transaction = 1;
+  }
 
   std::span<const change> changes() const noexcept override { return asked_; }
 

@@ -16,8 +16,8 @@ namespace tidemark::dma {
 /// Whether every page is in memory now: mincore(2). What may be swapped out meanwhile is not promised to stay.
 bool is_resident(const void* at, std::uint64_t bytes) noexcept;
 
-/// MADV_POPULATE_WRITE or, of memory that is only read, MADV_POPULATE_READ (Linux 5.14). What it cannot do is left to the
-/// map, which says why.
+/// MADV_POPULATE_WRITE or, of memory that is only read, MADV_POPULATE_READ (Linux 5.14), where something is missing. What it
+/// cannot do is left to the map, which says why.
 void populate(void* at, std::uint64_t bytes, bool writable);
 
 }  // namespace tidemark::dma

@@ -120,26 +120,42 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     }
   }
 
-  /// The executor's: carries out what waits for it, and completes that and what the worker is done with.
+  /// The executor's: carries out what waits for it, completes that and what the worker is done with, and looks again, for
+  /// handlers ask for more. So whoever asks for one thing after the other pays for few turns.
   void turn() {
+    std::size_t spent = 0;
     batch done;
-    batch taken;
+    for (;;) {
+      batch taken;
+      if (!look(spent, taken, done)) return;
+      if (!taken.empty()) carry_out_here(taken, done);
+      complete(done);
+    }
+  }
+
+  /// What there is to do for the executor, in a turn that has spent so much already. False: nothing.
+  bool look(std::size_t& spent, batch& taken, batch& done) {
+    bool must_post = false;
     {
       std::lock_guard lock(mutex);
       done.swap(outbox);
       turn_posted = false;
-      if (waits_for_turn && !busy) take_or_hand_over(taken);
+      if (waits_for_turn && !busy) must_post = take_or_leave(spent, taken);
       in_lane -= std::exchange(to_leave, 0) + taken.size();
-      if (in_lane == 0) has_work = {};
+      if (in_lane == 0 && has_work) has_work = {};
     }
-    if (!taken.empty()) carry_out_here(taken, done);
-    complete(done);
+    if (must_post) post_turn();
+    return !taken.empty() || !done.empty();
   }
 
-  void take_or_hand_over(batch& taken) {
-    if (cost_waiting > bounds.in_place_max) return hand_over();
+  /// True if it is left to the next turn, which the caller must post.
+  bool take_or_leave(std::size_t& spent, batch& taken) {
+    if (cost_waiting > bounds.in_place_max) return hand_over(), false;
+    if (cost_waiting > bounds.in_place_max - spent) return want_turn();
+    spent += cost_waiting;
     busy = !inbox.empty();  // what waited may have been cancelled
     take_inbox(taken);
+    return false;
   }
 
   void carry_out_here(batch& taken, batch& done) {
@@ -151,31 +167,37 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   }
 
   void complete(batch& done) {
-    const give_back rest{*this, done};
+    completing here{*this, done, std::exchange(completed_here, this)};
     while (!done.empty()) {
       std::unique_ptr<request> item(&done.front());
       done.pop_front();
       auto& completed = *item;
       completed.complete(std::move(item));
     }
+    here.all = true;
   }
 
-  /// A handler that throws must not cost the others their completion: what is left goes back, to the next turn of the
-  /// executor.
-  struct give_back {
+  /// While handlers run on this thread: what they ask for needs no post, for the turn looks again. A handler that throws
+  /// ends the turn, but must not cost the others their completion: what is left is the next turn's.
+  struct completing {
     mailbox& box;
     batch& left;
-    ~give_back() {
-      if (left.empty()) return;
-      bool must_post;
+    mailbox* before;
+    bool all = false;
+
+    ~completing() {
+      completed_here = before;
+      if (all) return;
       {
         std::lock_guard lock(box.mutex);
         left.splice(left.end(), box.outbox);
-        must_post = box.add_outcomes(left);
+        left.swap(box.outbox);
+        box.turn_posted = true;
       }
-      if (must_post) box.post_turn();
+      box.post_turn();
     }
   };
+  static thread_local mailbox* completed_here;
 
   const asio::any_io_executor executor;
   const limits bounds;
@@ -196,18 +218,18 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   std::atomic<bool> closed = false;  // changes under the lock
 };
 
+thread_local lane::mailbox* lane::mailbox::completed_here = nullptr;
+
 lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, limits bounds, carry_out work)
     : mailbox_(std::make_shared<mailbox>(executor, bounds, std::move(work))),
       worker_(threads.make(name, [box = mailbox_.get()] { box->run(); })) {
   mailbox_->hand = worker_.get();
 }
 
-// Here and below: by the time the lock is let go of, the request may have completed, and its handler ended the lane.
-void lane::submit(std::unique_ptr<request> item, submission how) {
-  const auto kept = mailbox_;
-  auto& box = *kept;
+void lane::submit(std::unique_ptr<request> item, const submission& how) {
+  auto& box = *mailbox_;
   boost::system::error_code refusal;
-  bool must_post = false;
+  std::shared_ptr<mailbox> posts;  // the request may complete as soon as the lock is let go of, and its handler end the lane
   {
     std::lock_guard lock(box.mutex);
     if (box.closed) {
@@ -219,10 +241,10 @@ void lane::submit(std::unique_ptr<request> item, submission how) {
       item->waiting_ = true;
       ++box.in_lane;
       box.inbox.push_back(*item.release());
-      if (!box.busy) must_post = box.expect(how, first);
+      if (!box.busy && box.expect(how, first) && mailbox::completed_here != &box) posts = mailbox_;
     }
   }
-  if (must_post) box.post_turn();
+  if (posts) posts->post_turn();
   if (item) box.refuse(*item.release(), refusal, false);
 }
 

@@ -6,7 +6,8 @@
 // completed.
 //
 // One exception, for latency: requests that are known to take a moment only wait for the executor's next turn, and are
-// carried out there, all that came by then as one batch, if the lane is idle and they are few.
+// carried out there, all that came by then as one batch, if the lane is idle and they are few. What their handlers ask for
+// belongs to the same turn, up to the bound of a turn.
 //
 // Invariants
 //  1. At any time one thread at most is in the lane: the worker, or the executor's.
@@ -79,7 +80,7 @@ class lane {
   lane(boost::asio::any_io_executor executor, workers& threads, const std::string& name, limits bounds, carry_out work);
   ~lane() { close(); }
 
-  void submit(std::unique_ptr<request> item, submission how = {});
+  void submit(std::unique_ptr<request> item, const submission& how = {});
 
  private:
   struct mailbox;

@@ -9,7 +9,8 @@ namespace tidemark::dma {
 void mapping_book::remove(iova_range range) {
   if (range.size == 0) return;
   const auto first = entries_.lower_bound(range.iova);
-  const auto after = entries_.upper_bound(range.iova + (range.size - 1));
+  auto after = first;
+  while (after != entries_.end() && after->first - range.iova < range.size) ++after;  // most often one
   if (first == after) return;
   const auto next = entries_.erase(first, after);
   if (next != entries_.end()) next->second.set_continues(false);

@@ -22,6 +22,12 @@ struct spot {
 };
 using spots = std::vector<spot>;
 
+spots& own_spots() {
+  thread_local spots own;
+  own.clear();
+  return own;
+}
+
 /// In the order of the addresses; false if two of them meet.
 bool arrange(spots& all) {
   const auto is_before = [](const spot& a, const spot& b) { return a.first < b.first; };
@@ -30,91 +36,147 @@ bool arrange(spots& all) {
          all.end();
 }
 
-bool is_plain(const change& what, change::kind kind) {
-  return what.what == kind && what.transaction == 0 && what.unit == 0 && !what.alone;
+bool are_like_the_first(std::span<const change> changes) {
+  const auto& first = changes.front();
+  if (first.what == change::kind::unmap_everything) return false;
+  return std::all_of(changes.begin(), changes.end(), [&](const change& what) {
+    return what.what == first.what && what.transaction == first.transaction && !what.is_alone();
+  });
 }
 
-bool are_plain(std::span<const change> changes, change::kind kind) {
-  return std::all_of(changes.begin(), changes.end(), [kind](const change& what) { return is_plain(what, kind); });
+plan_step& add_step(change::kind what, const iova_range& at, plan& into) {
+  auto& made = into.steps.emplace_back();
+  made.what = what;
+  made.at = at;
+  made.served = static_cast<std::uint32_t>(into.served.size());
+  made.served_count = 1;
+  return made;
 }
 
-bool find_maps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, spots& found) {
-  if (changes.size() > limits.mappings_available) return false;
+// ---- maps
+
+bool is_plain_map(const change& what, const plan_limits& limits) {
+  return is_sound(what, limits.page_size) && is_inside(what.at, limits.windows);
+}
+
+bool find_maps(std::span<const change> changes, const plan_limits& limits, spots& found) {
   for (std::uint32_t i = 0; i < changes.size(); ++i) {
     const auto& at = changes[i].at;
-    if (!is_sound(changes[i], limits.page_size) || at.size > limits.piece_bytes || !is_inside(at, limits.windows) ||
-        !now.is_free(at))
-      return false;
+    if (!is_plain_map(changes[i], limits)) return false;
     found.push_back({at.iova, last_of(at), 0, i});
   }
   return arrange(found);
 }
 
-void write_maps(std::span<const change> changes, plan& into) {
-  for (std::uint32_t i = 0; i < changes.size(); ++i) {
-    const auto& asked = changes[i];
-    into.steps.push_back({.what = change::kind::map,
-                          .at = asked.at,
-                          .host = asked.host,
-                          .writable = asked.writable,
-                          .served = i,
-                          .served_count = 1});
-    into.served.push_back(i);
+map_shape shape_of(const change& what) { return {what.at, what.host, what.unit, what.writable}; }
+
+void add_map(const change& what, std::uint32_t which, plan& into) {
+  auto& made = add_step(change::kind::map, what.at, into);
+  made.host = what.host;
+  made.writable = what.writable;
+  into.served.push_back(which);
+}
+
+/// Neighbours become one, as far as their unit allows.
+void write_maps(const spots& found, std::span<const change> changes, const plan_limits& limits, plan& into) {
+  for (const auto& one : found) {
+    const auto& asked = changes[one.which];
+    auto* const before = into.steps.empty() ? nullptr : &into.steps.back();
+    if (asked.unit != 0 && before != nullptr &&
+        are_one({before->at, before->host, changes[into.served.back()].unit, before->writable}, shape_of(asked),
+                limits.windows)) {
+      before->at.size += asked.at.size;
+      ++before->served_count;
+      into.served.push_back(one.which);
+    } else {
+      add_map(asked, one.which, into);
+    }
   }
 }
 
+bool plan_maps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
+  if (changes.size() > limits.mappings_available) return false;
+  if (changes.size() == 1) {
+    if (!is_plain_map(changes[0], limits)) return false;
+    add_map(changes[0], 0, into);
+  } else {
+    auto& found = own_spots();
+    if (!find_maps(changes, limits, found)) return false;
+    write_maps(found, changes, limits, into);
+  }
+  return std::all_of(into.steps.begin(), into.steps.end(),
+                     [&](const plan_step& step) { return step.at.size <= limits.piece_bytes && now.is_free(step.at); });
+}
+
+// ---- unmaps
+
+/// If it names just one mapping: where it is, and what comes behind.
+bool find_unmap(const mapping_book& now, const change& what, const plan_limits& limits, spot& found) {
+  if (!is_sound(what, limits.page_size)) return false;
+  const auto held = now.find(what.at.iova);
+  if (held == now.end() || held->second.size() != what.at.size || held->second.continues()) return false;
+  const auto after = std::next(held);
+  if (after != now.end() && after->second.continues()) return false;
+  found.first = what.at.iova;
+  found.last = last_of(what.at);
+  found.next = after != now.end() ? after->first : 0;
+  return true;
+}
+
 bool find_unmaps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, spots& found) {
+  found.resize(changes.size());
   for (std::uint32_t i = 0; i < changes.size(); ++i) {
-    const auto& at = changes[i].at;
-    if (!is_sound(changes[i], limits.page_size)) return false;
-    const auto held = now.find(at.iova);
-    if (held == now.end() || held->second.size() != at.size || held->second.continues()) return false;
-    const auto after = std::next(held);
-    if (after != now.end() && after->second.continues()) return false;
-    found.push_back({at.iova, last_of(at), after != now.end() ? after->first : 0, i});
+    if (!find_unmap(now, changes[i], limits, found[i])) return false;
+    found[i].which = i;
   }
   return arrange(found);
 }
 
-/// Those with nothing in between become one.
+void add_unmap(const spot& of, plan& into) {
+  add_step(change::kind::unmap, {of.first, of.last - of.first + 1}, into).is_just_what_is_held = true;
+  into.served.push_back(of.which);
+}
+
+/// Those with nothing in between become one. All 2^64 bytes are no range.
 void write_unmaps(const spots& found, const plan_limits& limits, plan& into) {
   const spot* before = nullptr;
   for (const auto& one : found) {
-    const bool touches = before != nullptr && before->last + 1 == one.first;
-    const bool follows = before != nullptr && before->next == one.first;
-    const bool is_all = before != nullptr && into.steps.back().at.iova == 0 && one.last + 1 == 0;
-    if ((touches || (follows && limits.can_unmap_gaps)) && !is_all) {
+    const bool is_next =
+        before != nullptr && (before->last + 1 == one.first || (limits.can_unmap_gaps && before->next == one.first));
+    if (is_next && !(into.steps.back().at.iova == 0 && one.last + 1 == 0)) {
       auto& step = into.steps.back();
       step.at.size = one.last - step.at.iova + 1;
       ++step.served_count;
+      into.served.push_back(one.which);
     } else {
-      into.steps.push_back({.what = change::kind::unmap,
-                            .at = {one.first, one.last - one.first + 1},
-                            .is_just_what_is_held = true,
-                            .served = static_cast<std::uint32_t>(into.served.size()),
-                            .served_count = 1});
+      add_unmap(one, into);
     }
-    into.served.push_back(one.which);
     before = &one;
   }
+}
+
+bool plan_unmaps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
+  if (changes.size() == 1) {
+    spot only;
+    if (!find_unmap(now, changes[0], limits, only)) return false;
+    add_unmap(only, into);
+    return true;
+  }
+  auto& found = own_spots();
+  if (!find_unmaps(now, changes, limits, found)) return false;
+  write_unmaps(found, limits, into);
+  return true;
 }
 
 }  // namespace
 
 bool make_plain_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
   if (changes.empty()) return true;
-  thread_local spots found;
-  found.clear();
-  const auto kind = changes.front().what;
-  if (kind == change::kind::unmap_everything || !are_plain(changes, kind)) return false;
-  if (kind == change::kind::map) {
-    if (!find_maps(now, changes, limits, found)) return false;
-    write_maps(changes, into);
-  } else {
-    if (!find_unmaps(now, changes, limits, found)) return false;
-    write_unmaps(found, limits, into);
-  }
-  return true;
+  if (!are_like_the_first(changes)) return false;
+  const bool maps = changes.front().what == change::kind::map;
+  const bool made = maps ? plan_maps(now, changes, limits, into) : plan_unmaps(now, changes, limits, into);
+  if (!made) into.clear();
+  return made;
 }
 
 }  // namespace tidemark::dma

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The plan of a batch in which no change has to do with another: only maps that stand alone, or only unmaps of just what was
-// mapped. That is what an emulated IOMMU asks for, most of the time, and it is planned for a fraction of the cost. The plan
-// is the one that the planner would make.
+// The plan of a batch in which no change has to do with another, but for neighbours that become one: only maps, or only
+// unmaps of just what was mapped. That is what an emulated IOMMU or a burst of regions asks for, most of the time, and it is
+// planned for a fraction of the cost. Steps are in the order of the addresses; else the plan is the one that the planner
+// would make.
 //
 // Threading: a pure function of its arguments; each thread keeps what memory it worked in.
 
@@ -15,7 +16,8 @@
 
 namespace tidemark::dma {
 
-/// False, and nothing in `into`, where it is another batch or something is wrong with it.
+/// False, and nothing in `into`, where it is another batch, is more than the planner's usual limits allow, or something is
+/// wrong with it.
 bool make_plain_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into);
 
 }  // namespace tidemark::dma

@@ -35,12 +35,10 @@ std::string in_words(std::uint64_t bytes) { return std::to_string(bytes) + " byt
 
 }  // namespace
 
-void plan_run::begin(std::span<const change> changes, std::span<const std::span<std::uint64_t>> dirty,
-                     const plan_limits& limits) {
+void plan_run::begin(std::span<const change> changes, const plan_limits& limits) {
   changes_ = changes;
-  dirty_ = dirty;
-  outcomes_.clear();
   outcomes_.resize(changes.size());
+  for (auto& one : outcomes_) one.reset();
   deeds_.clear();
   page_size_ = limits.page_size;
   next_ = 0;
@@ -65,7 +63,7 @@ void plan_run::answer_settled() {
     auto at = all ? mapped.begin() : mapped.lower_bound(asked.at.iova);
     for (; at != mapped.end() && (all || at->first - asked.at.iova < asked.at.size); at = mapped.erase(at))
       outcomes_[i].cancelled += at->second;
-    if (settled[i]) std::fill(dirty_[i].begin(), dirty_[i].end(), 0);
+    if (settled[i]) std::fill(changes_[i].dirty.begin(), changes_[i].dirty.end(), 0);
   }
 }
 
@@ -215,7 +213,7 @@ void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
   const auto held = expect(step);
   const auto transaction = changes_[changes.front()].transaction;
   if (transaction != 0) deeds_.push_back({transaction, {}, entries_in(step.at)});
-  const auto unmapped = unmap_range(step, dirty_[changes.front()], driver);
+  const auto unmapped = unmap_range(step, changes_[changes.front()].dirty, driver);
   if (unmapped && *unmapped == held) {
     step.at == everything ? book_.clear() : book_.remove(step.at);
     return;
@@ -242,7 +240,7 @@ result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std
 /// The kernel has done a part of it, and does not say which (R18).
 void plan_run::unmap_one_by_one(const plan_step& step, backend::iommu& driver) {
   const auto changes = plan_.served_by(step);
-  for (const auto i : changes) std::fill(dirty_[i].begin(), dirty_[i].end(), ~std::uint64_t{0});
+  for (const auto i : changes) std::fill(changes_[i].dirty.begin(), changes_[i].dirty.end(), ~std::uint64_t{0});
   const auto left = unmap_each(step.at, driver);
   for (const auto i : changes) {
     const auto& asked = changes_[i].at;

@@ -37,14 +37,19 @@ struct change_outcome {
   std::unique_ptr<error> failure;  ///< null: it succeeded
   std::uint64_t bytes = 0;         ///< of an unmap: what was unmapped
   std::uint64_t cancelled = 0;     ///< of an unmap: and what would have been mapped, had it not come
+
+  void reset() noexcept {
+    failure.reset();
+    bytes = cancelled = 0;
+  }
 };
 
 class plan_run {
  public:
   plan_run(mapping_book& book, std::function<void(const error&)> warn) : book_(book), warn_(std::move(warn)) {}
 
-  /// Plans the changes. `dirty`, as long, has the bitmaps of unmaps. Both stay where they are until the run has ended.
-  void begin(std::span<const change> changes, std::span<const std::span<std::uint64_t>> dirty, const plan_limits& limits);
+  /// Plans the changes, which stay where they are until the run has ended.
+  void begin(std::span<const change> changes, const plan_limits& limits);
 
   /// Carries on; true while something is left, which is so only between the pieces of a cut map. Once `closing` is true what
   /// is not done fails as aborted, and a cut map's pieces are taken back.
@@ -100,7 +105,6 @@ class plan_run {
   mapping_book& book_;
   std::function<void(const error&)> warn_;
   std::span<const change> changes_;
-  std::span<const std::span<std::uint64_t>> dirty_;
   std::vector<change_outcome> outcomes_;
   std::vector<deed> deeds_;
   std::uint64_t page_size_ = 4096;

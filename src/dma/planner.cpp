@@ -338,9 +338,9 @@ class planner {
     made.host = what.host;
     made.unit = what.unit;
     made.writable = what.writable;
-    const bool joins_before = at != space_.places.begin() && are_one(space_.intents[std::prev(at)->which], made);
+    const bool joins_before = at != space_.places.begin() && become_one(space_.intents[std::prev(at)->which], made);
     if (joins_before) join(made, space_.intents[std::prev(at)->which], true);
-    const bool joins_after = at != space_.places.end() && are_one(made, space_.intents[at->which]);
+    const bool joins_after = at != space_.places.end() && become_one(made, space_.intents[at->which]);
     if (joins_after) join(made, space_.intents[at->which], false);
 
     const auto room = left() + made.needs;
@@ -368,14 +368,9 @@ class planner {
     return made;
   }
 
-  /// Whether two maps, the lower of which ends before the higher begins, become one: not across the border of a unit, for
-  /// that is where a later unmap may begin.
-  bool are_one(const intent& low, const intent& high) const {
-    if (last_of(low.at) + 1 != high.at.iova) return false;
-    if (low.unit == 0 || low.unit != high.unit || low.group != high.group || low.writable != high.writable) return false;
-    if (std::bit_cast<std::uintptr_t>(low.host) + low.at.size != std::bit_cast<std::uintptr_t>(high.host)) return false;
-    if ((low.at.iova ^ last_of(high.at)) >= low.unit) return false;
-    return is_inside({low.at.iova, low.at.size + high.at.size}, limits_.windows);  // windows may touch
+  bool become_one(const intent& low, const intent& high) const {
+    return low.group == high.group && are_one({low.at, low.host, low.unit, low.writable},
+                                              {high.at, high.host, high.unit, high.writable}, limits_.windows);
   }
 
   /// `made` becomes both.
@@ -424,7 +419,7 @@ class planner {
     // An unmap over what an earlier one named may only come after it: what that one unmapped may reach over the edge.
     const bool early = !meets_others && !is_unmapped(what.at);
     auto& made = add_intent(which);
-    made.alone = what.alone;
+    made.alone = what.is_alone();
     made.early = early;
     made.freed = count != 0;
     if (count == 0) return;

@@ -38,8 +38,8 @@ map_bench_request small_request() {
   request.config.bench_in_flight = 8;
   request.config.bench_held = 2000;
   request.device = "0000:00:04.0";
-  request.patterns = {map_pattern::regions, map_pattern::viommu, map_pattern::viommu_depth1, map_pattern::burst,
-                      map_pattern::churn};
+  request.patterns = {map_pattern::regions, map_pattern::viommu,     map_pattern::viommu_depth1,
+                      map_pattern::burst,   map_pattern::burst_each, map_pattern::churn};
   return request;
 }
 
@@ -145,6 +145,8 @@ BOOST_AUTO_TEST_CASE(a_burst_is_512_neighbours_that_may_become_one) {
   const auto made = make_script(map_pattern::burst, small_request().config);
   BOOST_TEST(made.unit == 2u << 20);
   const auto& maps = made.phases.front();
+  BOOST_TEST(maps.in_one_call);
+  BOOST_TEST(!make_script(map_pattern::burst_each, small_request().config).phases.front().in_one_call);
   BOOST_TEST(maps.visits.size() == 512u);
   BOOST_TEST(maps.in_flight == 512u);
   for (std::size_t i = 1; i < maps.visits.size(); ++i)
@@ -158,10 +160,10 @@ BOOST_AUTO_TEST_CASE(a_run_has_all_figures_and_leaves_nothing) {
   const auto told = json::parse(as_json(*report));
   const std::set<std::string> figures{"overhead_ns_per_op", "viommu_vs_raw",      "viommu_depth1_vs_raw",    "burst_vs_raw",
                                       "burst_ioctls",       "loop_stall_us_p100", "loop_stall_idle_us_p100", "plan_scale",
-                                      "bytes_per_mapping"};
+                                      "bytes_per_mapping",  "burst_each_vs_raw"};
   BOOST_TEST(told.at("figures").as_object().size() == figures.size());
   for (const auto& name : figures) BOOST_TEST(told.at("figures").at(name).is_number(), name);
-  BOOST_TEST(told.at("patterns").as_array().size() == 5u);
+  BOOST_TEST(told.at("patterns").as_array().size() == 6u);
   BOOST_TEST(kernel.containers() > 0u);
   BOOST_TEST(kernel.left_mapped() == 0u);
   nothing_is_left(kernel.model());

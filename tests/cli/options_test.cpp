@@ -136,7 +136,7 @@ BOOST_AUTO_TEST_CASE(bench_map_measures_all_of_it_on_the_model) {
   const auto request = map_bench({"bench", "map"});
   BOOST_TEST((request.config.bench_kernel == kernel_choice::model));
   BOOST_TEST(request.device == "0000:00:04.0");
-  BOOST_TEST(request.patterns.size() == 5u);
+  BOOST_TEST(request.patterns.size() == 6u);
   BOOST_TEST(request.stall);
   BOOST_TEST(request.planner);
   BOOST_TEST(request.table);

@@ -404,7 +404,9 @@ class author {
   }
 
   change unmap(const std::vector<change>& before) {
-    change made{.what = kind::unmap, .at = range_to_unmap(before), .alone = below(6) == 0};
+    static std::uint64_t bits = 0;
+    change made{.what = kind::unmap, .at = range_to_unmap(before)};
+    if (below(6) == 0 && kinds_ != 2) made.dirty = {&bits, 1};
     for (std::size_t i = 0; i < pages; ++i)
       if (made.at.size != 0 && covers(made.at, where_.page_at(i))) taken_[i] = -1;
     return made;
@@ -535,8 +537,9 @@ class storm {
                : one.what == kind::unmap ? "unmap "
                                          : "everything ")
            << from << "+" << one.at.size / where_.page() << " host 0x" << std::hex << address_of(one.host) << " unit 0x"
-           << one.unit << std::dec << (one.writable ? "" : " read-only") << (one.alone ? " alone" : "") << " transaction "
-           << one.transaction << " -> " << static_cast<int>(expected_->of(static_cast<std::uint32_t>(i)).what) << " "
+           << one.unit << std::dec << (one.writable ? "" : " read-only") << (one.is_alone() ? " alone" : "")
+           << " transaction " << one.transaction << " -> "
+           << static_cast<int>(expected_->of(static_cast<std::uint32_t>(i)).what) << " "
            << expected_->of(static_cast<std::uint32_t>(i)).code.message();
       if (i < verdicts_.size())
         text << ", found " << static_cast<int>(verdicts_[i].what) << " " << verdicts_[i].code.message();
@@ -623,7 +626,7 @@ class storm {
       for (const auto which : served) {
         ++pieces_[which];
         require(group_of(which) == group_of(served.front()), "changes of two transactions in one step");
-        require(!changes_[which].alone || served.size() == 1, "an unmap that was to be alone is not");
+        require(!changes_[which].is_alone() || served.size() == 1, "an unmap that was to be alone is not");
       }
       const auto& first = changes_[served.front()];
       const bool follows = step.continues || (first.what == kind::unmap_everything && step.at.iova != 0);
@@ -677,7 +680,7 @@ class storm {
   void check_unmaps() const {
     const auto is_plain = [this](const plan_step& step) {
       const auto& first = changes_[plan_.served_by(step).front()];
-      return first.what == kind::unmap && !first.alone;
+      return first.what == kind::unmap && !first.is_alone();
     };
     for (std::size_t i = 0; i + 1 < plan_.steps.size() && is_plain(plan_.steps[i]) && is_plain(plan_.steps[i + 1]); ++i) {
       const auto& [a, b] = std::pair(plan_.steps[i], plan_.steps[i + 1]);
