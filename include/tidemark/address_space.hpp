@@ -12,6 +12,11 @@
 // Region events become map and unmap requests of every container; what devices dirty comes back per RAM block, since a block
 // can be seen at several IOVAs, or for a while at none.
 //
+// What cannot be mapped is not always an error: registers, protected memory and what lies beyond the address width are
+// there and skipped, edges that are no whole IOMMU pages are trimmed, and a device's memory is mapped where that works.
+// region_states() says what became of each. RAM that its owner gives back while the guest runs (virtio-mem) is a region with
+// a granule: it is mapped by async_populate and unmapped by async_discard, granule by granule.
+//
 // Threading: everything is called, and completes, on the executor the address space was made with (one thread or strand).
 // Nothing blocks. Order: events on overlapping ranges take effect in the order they were given; disjoint ones may overtake
 // each other. Attaches and detaches take turns, in the order they were given. Cancellation: what was given is carried out;
@@ -53,12 +58,43 @@ struct ram_block {
 /// Index into address_space::blocks().
 using block_index = std::uint32_t;
 
-/// A part of a RAM block as devices see it.
+/// What is behind a region.
+enum class region_kind : std::uint8_t {
+  ram,               ///< a part of a RAM block: mapped, tracked, migrated
+  device_memory,     ///< a device's BAR that other devices may reach: mapped where that works, neither tracked nor migrated
+  io,                ///< registers that trap: not mapped
+  protected_memory,  ///< memory that only its owner may map, as an enclave's: not mapped
+};
+
+/// A range of IOVAs and what devices see there. Any bytes: what is mapped are the whole IOMMU pages among them.
 struct region {
   iova_range at;
-  block_index block = 0;
-  std::uint64_t offset = 0;  ///< bytes into the block
-  bool writable = true;
+  block_index block = 0;     ///< of ram
+  std::uint64_t offset = 0;  ///< of ram: bytes into the block
+  bool writable = true;      ///< devices may always read
+  region_kind kind = region_kind::ram;
+  std::byte* host = nullptr;  ///< of device_memory: where this process sees it; stays mapped until the region is removed
+  /// Of ram that is discarded while the guest runs: bytes, a power of two. Nothing is mapped when the region is added;
+  /// async_populate and async_discard name whole granules, of which each is a mapping of its own. `at` is whole granules,
+  /// and granule and memory are whole pages: of page_bytes, and of the IOMMU of every container. 0: none.
+  std::uint64_t granule = 0;
+};
+
+/// What became of a region in one container.
+struct region_placement {
+  std::uint64_t page_size = 0;  ///< of its IOMMU when the region came, bytes
+  iova_range mapped;  ///< the whole pages of the region; of one with a granule what can be populated. Size 0: nothing is
+  iova_range trimmed_front;  ///< what is left out before `mapped`; size 0: nothing
+  iova_range trimmed_back;   ///< and behind it
+  std::string reason;        ///< why nothing is mapped; empty when something is
+};
+
+/// What became of a region.
+struct region_state {
+  region asked;                       ///< as it was added
+  std::string skipped;                ///< why no container maps it; empty when it is not skipped
+  std::vector<region_placement> in;   ///< a container each, oldest first; none when it is skipped
+  std::vector<iova_range> populated;  ///< of a region with a granule: ascending, neighbours joined
 };
 
 /// Receives what devices dirtied. Called on the address space's executor.
@@ -70,6 +106,12 @@ class dirty_sink {
                      std::span<const std::uint64_t> bits) = 0;
   /// All of these pages: the kernel cannot tell, or an error lost its answer.
   virtual void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
+  /// The guest gave these pages back: there is nothing in them to send, whatever is still told of them, until they are
+  /// populated again. Told when tracking has started, of all such pages, and then of each change. A page that another
+  /// region shows is not discarded, nor is one that no region shows any more.
+  virtual void discarded(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
+  /// They are back, and dirty.
+  virtual void populated(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
 };
 
 struct attach_options {
@@ -92,8 +134,11 @@ class address_space {
   result<block_index> add_block(ram_block block);
   const std::vector<ram_block>& blocks() const noexcept;
 
-  /// The regions that are mapped now, ascending by IOVA.
+  /// The regions there are now, as they were added, ascending by IOVA.
   std::vector<region> regions() const;
+
+  /// The same with what is mapped of each, what is not, and why.
+  std::vector<region_state> region_states() const;
 
   /// Attaches the device at a sysfs path ("/sys/bus/mdev/devices/<uuid>") or PCI address ("0000:01:00.0"): finds its group,
   /// puts the group into a container, maps every region there is, opens the device and asks it what it is. Meanwhile RAM
@@ -101,7 +146,8 @@ class address_space {
   ///
   /// Errors, beside what the kernel answers (error::what is the step): EBUSY, attached already, or the group is in use by
   /// another process, or RAM discarding is required by someone; errc::group_not_viable, group_in_other_space,
-  /// no_iommu_model, no_iommu (regions that a noiommu group cannot have), discard_disagrees; a link in sysfs that is missing
+  /// no_iommu_model, no_iommu (regions that a noiommu group cannot have), discard_disagrees, region_misaligned (a granule
+  /// that is no multiple of the IOMMU page size); a link in sysfs that is missing
   /// (ENOENT), too long (ENAMETOOLONG), or no group number (EINVAL).
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<device>)) Token>
   auto async_attach(std::string which, attach_options options, Token&& token) {
@@ -126,8 +172,14 @@ class address_space {
   /// What the containers offer that the devices are in, oldest first.
   std::vector<container_info> containers() const;
 
-  /// A region came. errc::region_overlaps, region_unknown (the block or the part of it), region_misaligned, or what a map
-  /// can fail with.
+  /// A region came. Skipped, which is a success: io and protected_memory, what begins at 2^63 or beyond (where a 64-bit BAR
+  /// is for a moment while the guest sizes it), what holds no whole IOMMU page, and what lies otherwise within its pages
+  /// than the memory behind it. Device memory that cannot be mapped is a warning (container_options::warn), and its reason
+  /// stays to be read. While a region with a granule is there, coordinated discarding is required of host::discards().
+  ///
+  /// Errors: errc::region_overlaps; region_unknown (the block or the part of it); region_misaligned (no size, a range that
+  /// wraps, a granule that does not suit); EBUSY, RAM discarding is blocked by someone, as sPAPR containers do; or what a
+  /// map can fail with.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_add(const region& added, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_add, added);
@@ -140,6 +192,20 @@ class address_space {
     return detail::initiate<Token>(this, token, &address_space::start_remove, range);
   }
 
+  /// Maps the granules of `range` that are not mapped yet, in every container: all of them or none. The memory is there
+  /// before. `range`: whole granules of one region. errc::region_unknown, region_misaligned, or what a map can fail with.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_populate(iova_range range, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_populate, range);
+  }
+
+  /// Unmaps the granules of `range` that are mapped: all of them, or on failure none. The memory may go when this has
+  /// completed, not before. Errors as of async_populate and an unmap.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_discard(iova_range range, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_discard, range);
+  }
+
   /// From now on what devices dirty is kept for `sink`. A container that cannot track has everything that is mapped in it
   /// count as dirty.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
@@ -147,8 +213,8 @@ class address_space {
     return detail::initiate<Token>(this, token, &address_space::start_tracking, &sink);
   }
 
-  /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. A query
-  /// that fails marks its whole region: nothing is lost.
+  /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. Granules
+  /// that are not populated are not asked about. A query that fails marks all that it asked about: nothing is lost.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_sync_dirty(Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_sync);
@@ -165,6 +231,8 @@ class address_space {
   void start_detach(completion<void> done, device which);
   void start_add(completion<void> done, region added);
   void start_remove(completion<void> done, iova_range range);
+  void start_populate(completion<void> done, iova_range range);
+  void start_discard(completion<void> done, iova_range range);
   void start_tracking(completion<void> done, dirty_sink* sink);
   void start_sync(completion<void> done);
   void start_stop_tracking(completion<void> done);

@@ -42,6 +42,8 @@ enum class operation : std::uint8_t {
   query_dirty,
   add_region,
   remove_region,
+  populate_region,
+  discard_region,
   connect_peer,
   send,
   receive,

@@ -29,6 +29,8 @@ class bitmap {
   struct run {
     std::uint64_t first = 0;
     std::uint64_t length = 0;
+
+    friend bool operator==(const run&, const run&) = default;
   };
 
   bitmap() = default;

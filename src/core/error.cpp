@@ -107,6 +107,10 @@ std::string_view name_of(operation what) noexcept {
       return "add region";
     case operation::remove_region:
       return "remove region";
+    case operation::populate_region:
+      return "populate region";
+    case operation::discard_region:
+      return "discard region";
     case operation::connect_peer:
       return "connect to peer";
     case operation::send:

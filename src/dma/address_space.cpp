@@ -2,15 +2,16 @@
 
 #include <tidemark/address_space.hpp>
 
-#include <algorithm>
-#include <map>
-#include <optional>
 #include <string>
 #include <utility>
 
-#include "core/bitmap.hpp"
 #include "dma/attachments.hpp"
+#include "dma/block_pages.hpp"
+#include "dma/in_slices.hpp"
+#include "dma/placed_region.hpp"
+#include "dma/placer.hpp"
 #include "dma/range_lock.hpp"
+#include "dma/region_rules.hpp"
 #include "ring/await.hpp"
 
 namespace tidemark {
@@ -22,82 +23,54 @@ namespace {
 
 constexpr iova_range everything{0, ~std::uint64_t{0}};
 
-task<result<void>> nothing() { co_return result<void>{}; }
-
-std::optional<error> first_failure(const std::vector<result<void>>& outcomes) {
-  for (const auto& outcome : outcomes)
-    if (!outcome) return outcome.error();
-  return std::nullopt;
-}
-
-/// What error::undone says after everything done was asked to be taken back.
-std::string taken_back(std::string when_all_was, const std::vector<result<void>>& outcomes) {
-  const auto failed = first_failure(outcomes);
-  return failed ? "not undone everywhere: " + failed->message() : std::move(when_all_was);
-}
-
-/// Whether the container was not even asked: a group that came has changed what it can track.
-bool cannot_tell(const error& what) {
-  return what.code == make_error_code(errc::dirty_not_supported) || what.code == make_error_code(errc::bitmap_too_large);
-}
-
 bool page_aligned(std::uint64_t value) noexcept { return value % page_bytes == 0; }
 
-bool wraps(const iova_range& range) noexcept { return range.size != 0 && range.iova + (range.size - 1) < range.iova; }
+error no_granules(operation what, iova_range range) {
+  return make_error(what, errc::region_unknown, range, "the range does not lie in one region that has a granule");
+}
 
 }  // namespace
 
+/// Events in their order, by range, and the regions they leave.
 class address_space::state final : public dma::container_user {
  public:
-  state(const any_io_executor& executor, host& host) : executor_(executor), attachments_(executor, host, *this) {}
+  state(const any_io_executor& executor, host& host)
+      : executor_(executor), host_(host), placer_(executor, host), attachments_(executor, host, *this) {}
 
   result<block_index> add_block(ram_block block);
   const std::vector<ram_block>& blocks() const noexcept { return blocks_; }
   std::vector<region> regions() const;
+  std::vector<region_state> region_states() const;
 
   dma::attachments& attachments() noexcept { return attachments_; }
-  task<result<void>> join(container& coming) override;
+  task<result<void>> join(container& coming, const container_info& offered) override;
+  result<void> changed(const container& which, const container_info& offered) override;
   task<result<void>> leave(container& going, unsigned last_group) override;
 
   task<result<void>> add(region added);
   task<result<void>> remove(iova_range range);
+  task<result<void>> populate(iova_range range);
+  task<result<void>> discard(iova_range range);
   task<result<void>> start_tracking(dirty_sink& sink);
   task<result<void>> sync();
   task<result<void>> stop_tracking();
 
  private:
-  /// A container in use, and whether the kernel tracks what its devices dirty.
-  struct member {
-    container* where;
-    bool tracking = false;
-  };
-  using members = std::vector<member>;
-
-  static result<void> check_shape(const region& added);
-  result<void> check_place(const region& added) const;
-  mapping mapping_of(const region& shown) const;
-
-  /// One outcome for each member, all asked before any is awaited: so lanes see requests in the order of the events.
-  template <class Ask>
-  task<std::vector<result<void>>> ask_all(Ask ask);
-
-  task<result<void>> map_in_all(region added);
-  task<result<void>> unmap_in_all(region gone);
-  task<result<void>> map(member in, region added);
-  task<result<void>> unmap(member in, region gone);
-  task<result<void>> query(member in, region shown);
-  task<result<void>> sync_region(iova_range range);
-  template <class Ask>
-  task<void> ask_of_regions(Ask ask);
-  task<result<void>> replay(container& added);
-  void mark_all(const region& shown);
+  result<void> check_place(const iova_range& range) const;
+  std::byte* memory_of(const region& added) const;
+  result<ram_discard::requirement> require_discarding(const region& added);
+  result<dma::placed_region*> granules_at(operation what, iova_range range);
+  template <class Change>
+  void change(const dma::placed_region& of, iova_range range, Change make);
+  task<void> sync_region(iova_range range);
 
   any_io_executor executor_;
+  host& host_;
   std::vector<ram_block> blocks_;
-  std::map<std::uint64_t, region> regions_;  // by IOVA
-  members members_;
+  dma::placed_regions regions_;
+  std::size_t granular_ = 0;  // regions with a granule
+  dma::placer placer_;
   dma::range_lock ranges_;
-  dirty_sink* sink_ = nullptr;    // set while tracking
   dma::attachments attachments_;  // last: its containers are in use by what is above
 };
 
@@ -112,225 +85,179 @@ result<block_index> address_space::state::add_block(ram_block block) {
 std::vector<region> address_space::state::regions() const {
   std::vector<region> list;
   list.reserve(regions_.size());
-  for (const auto& [iova, shown] : regions_) list.push_back(shown);
+  for (const auto& [iova, which] : regions_) list.push_back(which.asked);
   return list;
 }
 
-result<void> address_space::state::check_shape(const region& added) {
-  const auto refuse = [&](const char* why) {
-    return make_error(operation::add_region, errc::region_misaligned, added.at, why);
-  };
-  if (added.at.size == 0 || !page_aligned(added.at.iova) || !page_aligned(added.at.size) || !page_aligned(added.offset))
-    return refuse("IOVA, size and offset are whole pages of 4096 bytes, and size is not 0");
-  if (wraps(added.at)) return refuse("the range wraps");
-  return {};
+std::vector<region_state> address_space::state::region_states() const {
+  std::vector<region_state> list;
+  list.reserve(regions_.size());
+  for (const auto& [iova, which] : regions_) list.push_back(which.state());
+  return list;
 }
 
-result<void> address_space::state::check_place(const region& added) const {
-  const auto refuse = [&](errc code, std::string why) {
-    return make_error(operation::add_region, code, added.at, std::move(why));
-  };
-  if (added.block >= blocks_.size()) return refuse(errc::region_unknown, "no RAM block " + std::to_string(added.block));
-  const auto& block = blocks_[added.block];
-  if (added.offset > block.size || added.at.size > block.size - added.offset)
-    return refuse(errc::region_unknown, "the region leaves RAM block " + block.name);
-  auto after = regions_.upper_bound(added.at.iova + (added.at.size - 1));
-  if (after != regions_.begin() && dma::overlap(std::prev(after)->second.at, added.at))
-    return refuse(errc::region_overlaps, "remove the region at this range first");
-  return {};
+// --- regions that come and go ---
+
+result<void> address_space::state::check_place(const iova_range& range) const {
+  const auto after = regions_.upper_bound(range.iova + (range.size - 1));
+  if (after == regions_.begin() || !dma::overlap(std::prev(after)->second.asked.at, range)) return {};
+  return make_error(operation::add_region, errc::region_overlaps, range, "remove the region at this range first");
 }
 
-mapping address_space::state::mapping_of(const region& shown) const {
-  return {shown.at, blocks_[shown.block].host + shown.offset, shown.writable};
+std::byte* address_space::state::memory_of(const region& added) const {
+  return added.kind == region_kind::ram ? blocks_[added.block].host + added.offset : added.host;
 }
 
-void address_space::state::mark_all(const region& shown) {
-  sink_->mark_all(shown.block, shown.offset / page_bytes, shown.at.size / page_bytes);
+/// What is discarded must not be pinned by a container that maps it as a whole.
+result<ram_discard::requirement> address_space::state::require_discarding(const region& added) {
+  if (added.granule == 0) return ram_discard::requirement{};
+  auto required =
+      host_.discards().try_require(ram_discard::required::coordinated,
+                                   {"a region of RAM block " + blocks_[added.block].name,
+                                    "its memory comes and goes by granules of " + std::to_string(added.granule) + " bytes"});
+  if (required) return required;
+  auto refused = required.error();
+  refused.range = added.at;
+  return refused;
 }
 
-template <class Ask>
-task<std::vector<result<void>>> address_space::state::ask_all(Ask ask) {
-  const members asked = members_;
-  std::vector<result<void>> outcomes(asked.size());
-  ring::latch left(asked.size());
-  for (std::size_t i = 0; i < asked.size(); ++i)
-    ring::start([](task<result<void>> one, result<void>& outcome, ring::latch& done) -> task<> {
-      outcome = co_await std::move(one);
-      done.count_down();
-    }(ask(asked[i], i), outcomes[i], left));
-  co_await left;
-  co_return outcomes;
-}
-
-/// The same of every region there is now, all asked before any is awaited.
-template <class Ask>
-task<void> address_space::state::ask_of_regions(Ask ask) {
-  const auto list = regions();
-  ring::latch left(list.size());
-  for (const auto& shown : list)
-    ring::start([](auto one, ring::latch& done) -> task<> {
-      (void)co_await std::move(one);
-      done.count_down();
-    }(ask(shown), left));
-  co_await left;
-}
-
-task<result<void>> address_space::state::map_in_all(region added) {
-  const auto outcomes = co_await ask_all([&](member in, std::size_t) { return map(in, added); });
-  auto failed = first_failure(outcomes);
-  if (!failed) co_return result<void>{};
-  const auto undoing =
-      co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? unmap(in, added) : nothing(); });
-  failed->undone = taken_back("the region is mapped in no container", undoing);
-  co_return *failed;
-}
-
-task<result<void>> address_space::state::unmap_in_all(region gone) {
-  const auto outcomes = co_await ask_all([&](member in, std::size_t) { return unmap(in, gone); });
-  auto failed = first_failure(outcomes);
-  if (!failed) co_return result<void>{};
-  const auto undoing = co_await ask_all([&](member in, std::size_t i) { return outcomes[i] ? map(in, gone) : nothing(); });
-  failed->undone = taken_back("the region stays", undoing);
-  co_return *failed;
+/// Makes a change to what a range of a region shows, and tells the sink which pages it discarded or brought back.
+template <class Change>
+void address_space::state::change(const dma::placed_region& of, iova_range range, Change make) {
+  if (placer_.sink() == nullptr || granular_ == 0 || !of.is_ram()) return make();
+  const auto block = of.asked.block;
+  const auto pages = dma::pages_of(of, range);
+  const auto before = dma::discarded_pages(regions_, block, pages);
+  make();
+  const auto after = dma::discarded_pages(regions_, block, pages);
+  for (const auto& run : dma::difference(after, before)) placer_.sink()->discarded(block, run.first, run.length);
+  for (const auto& run : dma::difference(before, after)) placer_.sink()->populated(block, run.first, run.length);
 }
 
 task<result<void>> address_space::state::add(region added) {
-  if (auto fits = check_shape(added); !fits) co_return fits;
+  if (auto fits = dma::check_shape(added); !fits) co_return fits;
   const auto held = co_await ranges_.lock(added.at);
-  if (auto fits = check_place(added); !fits) co_return fits;
-  if (auto mapped = co_await map_in_all(added); !mapped) co_return mapped;
-  regions_.emplace(added.at.iova, added);
-  co_return result<void>{};
-}
-
-task<result<void>> address_space::state::map(member in, region added) {
-  co_return co_await in.where->async_map(mapping_of(added), resume_on{executor_});
-}
-
-task<result<void>> address_space::state::unmap(member in, region gone) {
-  if (!in.tracking) {
-    auto unmapped = co_await in.where->async_unmap(gone.at, resume_on{executor_});
-    if (sink_) mark_all(gone);  // only now: until the unmap a device may have written anything, and nobody can say what
-    if (!unmapped) co_return unmapped.error();
-    co_return result<void>{};
+  if (auto fits = dma::check_memory(added, blocks_); !fits) co_return fits;
+  if (auto fits = check_place(added.at); !fits) co_return fits;
+  auto discards = require_discarding(added);
+  if (!discards) co_return discards.error();
+  dma::placed_region coming(added, memory_of(added));
+  coming.discards = std::move(*discards);
+  if (auto suits = placer_.place(coming); !suits) co_return suits;
+  if (!coming.is_granular()) {
+    auto mapped = co_await placer_.hold(coming, coming.all(), "the region is mapped in no container");
+    if (!mapped) co_return mapped;
   }
-  std::vector<std::uint64_t> dirty(core::words_for(gone.at.size / page_bytes));
-  auto unmapped = co_await in.where->async_unmap(gone.at, dirty, resume_on{executor_});
-  if (!unmapped && cannot_tell(unmapped.error())) {
-    in.tracking = false;
-    co_return co_await unmap(in, gone);
-  }
-  if (!unmapped) {
-    if (sink_) mark_all(gone);  // what the kernel had recorded may be gone with the failed call
-    co_return unmapped.error();
-  }
-  if (sink_) sink_->merge(gone.block, gone.offset / page_bytes, gone.at.size / page_bytes, dirty);
+  if (coming.is_granular()) ++granular_;
+  change(coming, added.at, [&] { regions_.emplace(added.at.iova, std::move(coming)); });
   co_return result<void>{};
 }
 
 task<result<void>> address_space::state::remove(iova_range range) {
   const auto unknown = make_error(operation::remove_region, errc::region_unknown, range,
                                   "a region is removed by exactly the range it was added at");
-  if (wraps(range)) co_return unknown;
+  if (dma::wraps(range)) co_return unknown;
   const auto held = co_await ranges_.lock(range);
   const auto found = regions_.find(range.iova);
-  if (found == regions_.end() || found->second.at != range) co_return unknown;
-  if (auto unmapped = co_await unmap_in_all(found->second); !unmapped) co_return unmapped;
-  regions_.erase(range.iova);
+  if (found == regions_.end() || found->second.asked.at != range) co_return unknown;
+  auto& going = found->second;
+  if (auto unmapped = co_await placer_.release(going, going.all(), "the region stays"); !unmapped) co_return unmapped;
+  const bool was_granular = going.is_granular();
+  change(going, range, [&] { regions_.erase(found); });
+  if (was_granular) --granular_;
   co_return result<void>{};
 }
 
-task<result<void>> address_space::state::replay(container& added) {
-  for (const auto& shown : regions())
-    if (auto mapped = co_await added.async_map(mapping_of(shown), resume_on{executor_}); !mapped) co_return mapped;
-  co_return result<void>{};
+// --- granules that come and go ---
+
+result<dma::placed_region*> address_space::state::granules_at(operation what, iova_range range) {
+  auto found = regions_.upper_bound(range.iova);
+  const bool there = found != regions_.begin() && dma::contains((--found)->second.asked.at, range);
+  if (!there || !found->second.is_granular()) return no_granules(what, range);
+  const auto& asked = found->second.asked;
+  if (range.size == 0 || range.iova % asked.granule != 0 || range.size % asked.granule != 0)
+    return make_error(what, errc::region_misaligned, range,
+                      "the region comes and goes by whole granules of " + std::to_string(asked.granule) + " bytes");
+  return &found->second;
 }
 
-task<result<void>> address_space::state::join(container& coming) {
+task<result<void>> address_space::state::populate(iova_range range) {
+  if (dma::wraps(range)) co_return no_granules(operation::populate_region, range);
+  const auto held = co_await ranges_.lock(range);
+  const auto found = granules_at(operation::populate_region, range);
+  if (!found) co_return found.error();
+  auto& which = **found;
+  const auto pieces = which.pieces_in(range);
+  auto mapped = co_await placer_.hold(which, pieces, "the granules are as before");
+  if (mapped) change(which, range, [&] { which.populated.set(pieces.first, pieces.length); });
+  co_return mapped;
+}
+
+task<result<void>> address_space::state::discard(iova_range range) {
+  if (dma::wraps(range)) co_return no_granules(operation::discard_region, range);
+  const auto held = co_await ranges_.lock(range);
+  const auto found = granules_at(operation::discard_region, range);
+  if (!found) co_return found.error();
+  auto& which = **found;
+  const auto pieces = which.pieces_in(range);
+  auto unmapped = co_await placer_.release(which, pieces, "the granules are as before");
+  if (unmapped) change(which, range, [&] { which.populated.clear(pieces.first, pieces.length); });
+  co_return unmapped;
+}
+
+// --- containers that come and go ---
+
+task<result<void>> address_space::state::join(container& coming, const container_info& offered) {
+  const auto page_size = offered.page_size();
   const auto held = co_await ranges_.lock(everything);
-  member joining{&coming, false};
-  if (sink_) joining.tracking = (co_await coming.async_start_dirty_tracking(resume_on{executor_})).has_value();
-  if (auto replayed = co_await replay(coming); !replayed) co_return replayed;
-  members_.push_back(joining);
-  co_return result<void>{};
+  co_return co_await placer_.join(coming, page_size, regions_);
+}
+
+result<void> address_space::state::changed(const container& which, const container_info& offered) {
+  return placer_.resize(which, offered.page_size(), regions_);
 }
 
 // The mappings go with the group, under the lock: until then no region may be removed that this container still maps.
 task<result<void>> address_space::state::leave(container& going, unsigned last_group) {
   const auto held = co_await ranges_.lock(everything);
-  const auto at = std::find_if(members_.begin(), members_.end(), [&](const member& in) { return in.where == &going; });
-  if (at != members_.end()) {
-    const member leaving = *at;
-    members_.erase(at);
-    if (sink_) co_await ask_of_regions([&](const region& shown) { return query(leaving, shown); });
-  }
+  co_await placer_.leave(going, regions_);
   co_return co_await going.async_disconnect(last_group, resume_on{executor_});
 }
 
+// --- dirty pages ---
+
 task<result<void>> address_space::state::start_tracking(dirty_sink& sink) {
   const auto held = co_await ranges_.lock(everything);
-  std::size_t failures = 0;
-  error failure;
-  for (auto& in : members_) {
-    const auto started = co_await in.where->async_start_dirty_tracking(resume_on{executor_});
-    in.tracking = started.has_value();
-    if (started || started.error().code == make_error_code(errc::dirty_not_supported)) continue;
-    ++failures;
-    failure = started.error();
+  if (auto started = co_await placer_.start_tracking(sink); !started) co_return started;
+  for (const auto& [iova, which] : regions_) {
+    if (!which.is_granular()) continue;
+    const auto pages = dma::pages_of(which, which.asked.at);
+    for (const auto& run : dma::discarded_pages(regions_, which.asked.block, pages))
+      sink.discarded(which.asked.block, run.first, run.length);
   }
-  if (failures != 0) {
-    for (auto& in : members_)
-      if (std::exchange(in.tracking, false)) (void)co_await in.where->async_stop_dirty_tracking(resume_on{executor_});
-    failure.undone = "tracking is off in every container";
-    co_return failure;
-  }
-  sink_ = &sink;
   co_return result<void>{};
 }
 
-task<result<void>> address_space::state::query(member in, region shown) {
-  if (!in.tracking) {
-    mark_all(shown);
-    co_return result<void>{};
-  }
-  std::vector<std::uint64_t> dirty(core::words_for(shown.at.size / page_bytes));
-  auto queried = co_await in.where->async_query_dirty(shown.at, dirty, resume_on{executor_});
-  if (!sink_) co_return queried;
-  if (queried) {
-    sink_->merge(shown.block, shown.offset / page_bytes, shown.at.size / page_bytes, dirty);
-  } else {
-    mark_all(shown);
-  }
-  co_return queried;
-}
-
-task<result<void>> address_space::state::sync_region(iova_range range) {
+task<void> address_space::state::sync_region(iova_range range) {
   const auto held = co_await ranges_.lock(range);
   const auto found = regions_.find(range.iova);
-  if (found == regions_.end() || found->second.at != range || !sink_)
-    co_return result<void>{};  // it went meanwhile, and its unmap told what was dirty
-  const region shown = found->second;
-  co_await ask_all([&](member in, std::size_t) { return query(in, shown); });
-  co_return result<void>{};  // a query that failed has marked its region
+  const bool there = found != regions_.end() && found->second.asked.at == range;
+  if (there && placer_.sink() != nullptr) co_await placer_.query(found->second);
+  // Otherwise it went meanwhile, and its unmap told what was dirty.
 }
 
 task<result<void>> address_space::state::sync() {
   // Events given before take effect first: devices may have written already what is still being mapped.
   { const auto events_before = co_await ranges_.lock(everything); }
-  if (!sink_) co_return result<void>{};
-  co_await ask_of_regions([&](const region& shown) { return sync_region(shown.at); });
-  co_return result<void>{};
+  if (placer_.sink() == nullptr) co_return result<void>{};
+  const auto list = regions();
+  co_await dma::in_slices(list.size(), dma::regions_at_once, [&](std::size_t i) { return sync_region(list[i].at); });
+  co_return result<void>{};  // a query that failed has marked what it asked about
 }
 
 task<result<void>> address_space::state::stop_tracking() {
   const auto held = co_await ranges_.lock(everything);
-  sink_ = nullptr;
-  result<void> outcome;
-  for (auto& in : members_) {
-    if (!std::exchange(in.tracking, false)) continue;
-    if (auto stopped = co_await in.where->async_stop_dirty_tracking(resume_on{executor_}); !stopped) outcome = stopped;
-  }
-  co_return outcome;
+  co_return co_await placer_.stop_tracking();
 }
 
 address_space::address_space(any_io_executor executor, host& host)
@@ -340,6 +267,7 @@ address_space::~address_space() = default;
 result<block_index> address_space::add_block(ram_block block) { return state_->add_block(std::move(block)); }
 const std::vector<ram_block>& address_space::blocks() const noexcept { return state_->blocks(); }
 std::vector<region> address_space::regions() const { return state_->regions(); }
+std::vector<region_state> address_space::region_states() const { return state_->region_states(); }
 
 std::vector<device> address_space::devices() const { return state_->attachments().devices(); }
 std::vector<container_info> address_space::containers() const { return state_->attachments().containers(); }
@@ -355,6 +283,12 @@ void address_space::start_add(completion<void> done, region added) {
 }
 void address_space::start_remove(completion<void> done, iova_range range) {
   ring::spawn(executor_, state_->remove(range), std::move(done));
+}
+void address_space::start_populate(completion<void> done, iova_range range) {
+  ring::spawn(executor_, state_->populate(range), std::move(done));
+}
+void address_space::start_discard(completion<void> done, iova_range range) {
+  ring::spawn(executor_, state_->discard(range), std::move(done));
 }
 void address_space::start_tracking(completion<void> done, dirty_sink* sink) {
   ring::spawn(executor_, state_->start_tracking(*sink), std::move(done));

@@ -132,7 +132,8 @@ task<result<attachments::groups::iterator>> attachments::join_group(unsigned num
     co_return taken_back(connected.error(), result<void>{});
   const auto joined = groups_.emplace(number, std::move(joining)).first;
   result<void> replayed;
-  if (joined->second.in->groups == 1) replayed = co_await user_.join(joined->second.in->where);  // it is new, and empty
+  if (joined->second.in->groups == 1)  // it is new, and empty
+    replayed = co_await user_.join(joined->second.in->where, joined->second.in->info);
   if (replayed) co_return joined;
   const auto undone = co_await leave(joined);
   co_return taken_back(replayed.error(), undone);
@@ -145,6 +146,11 @@ task<result<void>> attachments::connect(unsigned number, group& joining) {
     if (auto blocked = block_discarding(number, in->info.type, joining); !blocked) co_return blocked;
     auto info = co_await in->where.async_connect(number, resume_on{executor_});
     if (info) {
+      if (auto suits = user_.changed(in->where, *info); !suits) {
+        (void)co_await in->where.async_disconnect(number, resume_on{executor_});
+        joining.block = {};
+        co_return suits;
+      }
       in->info = std::move(*info);
       ++in->groups;
       joining.in = in;
@@ -207,6 +213,7 @@ task<result<void>> attachments::leave(groups::iterator leaving) {
     left = co_await in->where.async_disconnect(leaving->first, resume_on{executor_});
     auto info = co_await in->where.async_info(resume_on{executor_});
     if (info) in->info = std::move(*info);
+    (void)user_.changed(in->where, in->info);  // with a group less an IOMMU can only do more
   } else {
     left = co_await user_.leave(in->where, leaving->first);
   }

@@ -34,7 +34,11 @@ class container_user {
   virtual ~container_user() = default;
 
   /// The container takes part from now on; on failure it may hold some of the mappings.
-  virtual ring::task<result<void>> join(container& coming) = 0;
+  virtual ring::task<result<void>> join(container& coming, const container_info& offered) = 0;
+
+  /// A group that came to, or left, a container that takes part has changed what it offers. On failure the group cannot
+  /// stay.
+  virtual result<void> changed(const container& which, const container_info& offered) = 0;
 
   /// It takes part no more, and its last group leaves it. What its devices dirtied is not lost. As async_disconnect.
   virtual ring::task<result<void>> leave(container& going, unsigned last_group) = 0;

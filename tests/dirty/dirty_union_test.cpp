@@ -17,9 +17,18 @@ using page = std::pair<block_index, std::uint64_t>;
 /// The obvious union: a set of pages.
 struct reference {
   std::set<page> pages;
+  std::set<page> gone;
 
   void mark(block_index block, std::uint64_t first, std::uint64_t count) {
-    for (std::uint64_t i = 0; i < count; ++i) pages.insert({block, first + i});
+    for (std::uint64_t i = 0; i < count; ++i)
+      if (!gone.contains({block, first + i})) pages.insert({block, first + i});
+  }
+  void discard(block_index block, std::uint64_t first, std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i) gone.insert({block, first + i}), pages.erase({block, first + i});
+  }
+  void populate(block_index block, std::uint64_t first, std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i) gone.erase({block, first + i});
+    mark(block, first, count);
   }
   std::vector<page> take(page& where, std::uint64_t pages_max) {
     std::vector<page> taken;
@@ -49,7 +58,7 @@ class both {
   explicit both(std::mt19937_64& random) : random_(random), real_(blocks_of(random)) {}
 
   void step() {
-    switch (random_() % 8) {
+    switch (random_() % 11) {
       case 0:
         return mark();
       case 1:
@@ -60,6 +69,12 @@ class both {
         return merge();
       case 4:
         return begin_again();
+      case 5:
+        return discard();
+      case 6:
+        return populate();
+      case 7:
+        return mark_everything();
       default:
         return take();
     }
@@ -97,10 +112,32 @@ class both {
     compare_count();
   }
 
+  void discard() {
+    const auto [block, first, count] = somewhere();
+    real_.discarded(static_cast<block_index>(block), first, count);
+    obvious_.discard(static_cast<block_index>(block), first, count);
+    compare_count();
+  }
+
+  void populate() {
+    const auto [block, first, count] = somewhere();
+    real_.populated(static_cast<block_index>(block), first, count);
+    obvious_.populate(static_cast<block_index>(block), first, count);
+    compare_count();
+  }
+
+  void mark_everything() {
+    if (random_() % 4 != 0) return;
+    real_.mark_everything();
+    for (block_index block = 0; block < sizes_.size(); ++block) obvious_.mark(block, 0, sizes_[block]);
+    compare_count();
+  }
+
   void forget() {
     if (random_() % 8 != 0) return;
     real_.forget_everything();
     obvious_.pages.clear();
+    obvious_.gone.clear();
     compare_count();
   }
 
@@ -127,7 +164,7 @@ class both {
 
 }  // namespace
 
-// covers R29, R30
+// covers R29 R30 R31
 BOOST_AUTO_TEST_CASE(the_union_equals_the_obvious_one) {
   std::mt19937_64 random(1);
   for (int round = 0; round < 500; ++round) {

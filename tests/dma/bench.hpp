@@ -51,17 +51,31 @@ class pages_sink final : public dirty_sink {
   void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
              std::span<const std::uint64_t> bits) override {
     for (std::uint64_t i = 0; i < pages; ++i)
-      if (((bits[i / 64] >> (i % 64)) & 1) != 0) dirty_[block].insert(first_page + i);
+      if (((bits[i / 64] >> (i % 64)) & 1) != 0) mark(block, first_page + i);
   }
   void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
-    for (std::uint64_t i = 0; i < pages; ++i) dirty_[block].insert(first_page + i);
+    for (std::uint64_t i = 0; i < pages; ++i) mark(block, first_page + i);
   }
 
+  void discarded(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
+    for (std::uint64_t i = first_page; i < first_page + pages; ++i) gone_[block].insert(i), dirty_[block].erase(i);
+  }
+  void populated(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
+    for (std::uint64_t i = first_page; i < first_page + pages; ++i) gone_[block].erase(i), dirty_[block].insert(i);
+  }
+
+  /// What is discarded of a block now.
+  const std::set<std::uint64_t>& gone(block_index block = 0) { return gone_[block]; }
   /// What was dirty of a block; clean from then on.
   std::set<std::uint64_t> take(block_index block = 0) { return std::exchange(dirty_[block], {}); }
 
  private:
+  void mark(block_index block, std::uint64_t which) {
+    if (!gone_[block].contains(which)) dirty_[block].insert(which);
+  }
+
   std::map<block_index, std::set<std::uint64_t>> dirty_;
+  std::map<block_index, std::set<std::uint64_t>> gone_;
 };
 
 inline std::set<std::uint64_t> all_pages(std::uint64_t first, std::uint64_t count) {

@@ -85,6 +85,8 @@ struct pages_told final : dirty_sink {
   void mark_all(block_index, std::uint64_t first, std::uint64_t count) override {
     mask |= ((std::uint64_t{1} << count) - 1) << first;
   }
+  void discarded(block_index, std::uint64_t, std::uint64_t) override {}
+  void populated(block_index, std::uint64_t, std::uint64_t) override {}
 };
 
 }  // namespace

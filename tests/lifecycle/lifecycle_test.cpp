@@ -3,7 +3,8 @@
 // lifecycle_test [-- --kernel=linux]
 //
 // Devices, groups and containers as an address space brings them together and takes them apart (R1 to R13). Runs on the
-// model, and in the test guest on the real kernel; what a kernel cannot show is said, with the reason.
+// model, and in the test guest on the real kernel; what a kernel cannot show is said, with the reason. regions_test.cpp, in
+// the same program, has what is mapped of regions (R23, R31).
 
 #include <fcntl.h>
 #include <linux/pci_regs.h>
@@ -15,80 +16,12 @@
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
 #include <cstdlib>
-#include <iostream>
 #include <numeric>
 #include <set>
 
-#include "kernel/test_device.h"
-#include "lifecycle/stage.hpp"
+#include "lifecycle/fixture.hpp"
 
 namespace tidemark::lifecycle {
-namespace {
-
-on chosen() {
-  const auto& suite = boost::unit_test::framework::master_test_suite();
-  return suite.argc > 1 && std::string(suite.argv[1]) == "--kernel=linux" ? on::linux : on::model;
-}
-
-/// Whether the case ends here, since the kernel cannot show it.
-bool not_shown(bool shown, const char* why) {
-  if (!shown) std::cout << "not shown: " << boost::unit_test::framework::current_test_case().p_name << ": " << why << '\n';
-  return !shown;
-}
-bool only_the_model(const char* why) { return not_shown(chosen() == on::model, why); }
-
-struct fixture : stage {
-  fixture() : stage(chosen()) {}
-  explicit fixture(const shape& change) : stage(on::model, change) {}
-  ~fixture() {
-    end_space();
-    settle();
-    BOOST_TEST(held() == holdings{});
-  }
-
-  std::string emulated(std::size_t index = 0) { return test_device(groups().emulated.at(index)); }
-  std::string edu() { return groups().backed->device; }
-  const conformance::group_name& pair() { return *groups().pair; }
-
-  /// The device writes eight bytes at an IOVA: 0, or the errno.
-  int ring(const device& by, std::uint64_t iova) {
-    const tidemark_test_doorbell bell{iova, 8, 1};
-    const auto rung = by.kernel().write(by.file(), &bell, sizeof bell);
-    return rung == sizeof bell ? 0 : static_cast<int>(-rung);
-  }
-};
-
-bool says(const error& what, const std::string& text) { return what.message().find(text) != std::string::npos; }
-
-template <class T>
-error failure_of(const result<T>& outcome) {
-  BOOST_REQUIRE(!outcome);
-  return outcome.error();
-}
-
-void apart(kernel::model_options& options) {
-  for (auto& group : options.groups) group.shares_container = false;
-}
-
-stage::shape power(bool dynamic_windows) {
-  return [=](kernel::model_options& options) {
-    options.spapr.emplace();
-    options.spapr->dynamic_windows = dynamic_windows;
-  };
-}
-
-struct pages_told final : dirty_sink {
-  std::set<std::uint64_t> pages;
-  void merge(block_index, std::uint64_t first, std::uint64_t count, std::span<const std::uint64_t> bits) override {
-    for (std::uint64_t i = 0; i < count; ++i)
-      if (((bits[i / 64] >> (i % 64)) & 1) != 0) pages.insert(first + i);
-  }
-  void mark_all(block_index, std::uint64_t first, std::uint64_t count) override {
-    for (std::uint64_t i = 0; i < count; ++i) pages.insert(first + i);
-  }
-};
-
-}  // namespace
 
 BOOST_AUTO_TEST_SUITE(life_cycle)
 

@@ -81,6 +81,8 @@ std::vector<story> stories(on which) {
 struct no_sink final : dirty_sink {
   void merge(block_index, std::uint64_t, std::uint64_t, std::span<const std::uint64_t>) override {}
   void mark_all(block_index, std::uint64_t, std::uint64_t) override {}
+  void discarded(block_index, std::uint64_t, std::uint64_t) override {}
+  void populated(block_index, std::uint64_t, std::uint64_t) override {}
 };
 
 /// One telling of a story.

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From regions to pages of RAM blocks: which pages a range of IOVAs touches, which of them a bitmap of an IOMMU's pages
+// means, and which pages are discarded.
+//
+// Dirty state belongs to RAM blocks (R30): a page that lies only partly in a range counts as touched by it, and a page that
+// some region shows is not discarded, though another region with a granule does not have it populated.
+//
+// Threading: functions of their arguments.
+
+#pragma once
+
+#include <tidemark/address_space.hpp>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/bitmap.hpp"
+#include "dma/placed_region.hpp"
+
+namespace tidemark::dma {
+
+/// Pages [first, first + length) of a RAM block, of page_bytes.
+using block_pages = core::bitmap::run;
+/// Ascending, none meeting or touching another.
+using block_page_runs = std::vector<block_pages>;
+
+/// The pages that a range inside the region touches.
+block_pages pages_of(const placed_region& of, iova_range range);
+
+/// Tells the sink of a range inside the region: all of it, or what the bits say, of which each is for so many bytes.
+void report_all(dirty_sink& to, const placed_region& of, iova_range range);
+void report(dirty_sink& to, const placed_region& of, iova_range range, std::uint64_t bytes_a_bit,
+            std::span<const std::uint64_t> bits);
+
+/// Of the pages `within` of a RAM block: those that regions with a granule show, and none of them, nor another, populated.
+block_page_runs discarded_pages(const placed_regions& regions, block_index block, block_pages within);
+
+/// What is in `from` and not in `without`.
+block_page_runs difference(const block_page_runs& from, const block_page_runs& without);
+
+}  // namespace tidemark::dma

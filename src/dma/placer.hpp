@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Keeps pieces of regions mapped in every container of an address space: all of them everywhere, or as before.
+//
+// Every container is asked before any is awaited, so each lane sees the requests in the order they were given here. Who
+// calls holds the regions' ranges (range_lock), so that no two calls are about one piece.
+//
+// While a sink is set, what devices dirtied in a piece is told to it at every query and at every unmap. What a container
+// cannot track is dirty as a whole: after the unmap, since until then a device may have written anything.
+//
+// Threading: the address space's executor.
+
+#pragma once
+
+#include <tidemark/address_space.hpp>
+#include <tidemark/host.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dma/placed_region.hpp"
+#include "ring/task.hpp"
+
+namespace tidemark::dma {
+
+/// Regions that are asked about at a time.
+inline constexpr std::size_t regions_at_once = 1024;
+
+class placer {
+ public:
+  placer(any_io_executor executor, const host& around) : executor_(std::move(executor)), host_(around) {}
+
+  /// Gives a region that came its placements.
+  result<void> place(placed_region& which) const;
+
+  /// Maps what of the pieces is not mapped. `as_before`: error::undone when it failed and all is as it was.
+  ring::task<result<void>> hold(placed_region& which, piece_run pieces, std::string as_before);
+  /// Unmaps what of the pieces is mapped.
+  ring::task<result<void>> release(placed_region& which, piece_run pieces, std::string as_before);
+  /// Tells the sink what devices dirtied in what is mapped.
+  ring::task<void> query(const placed_region& which);
+
+  /// A container comes, and all that is populated is mapped in it; on failure it may hold some of it, and takes no part.
+  ring::task<result<void>> join(container& coming, std::uint64_t page_size, placed_regions& regions);
+  /// It goes; what its devices dirtied is told. Its mappings go with it.
+  ring::task<void> leave(const container& going, placed_regions& regions);
+  /// The page size of a container has changed with a group that came or went.
+  result<void> resize(const container& which, std::uint64_t page_size, const placed_regions& regions);
+
+  ring::task<result<void>> start_tracking(dirty_sink& sink);
+  ring::task<result<void>> stop_tracking();
+  /// Null while nobody tracks.
+  dirty_sink* sink() const noexcept { return sink_; }
+
+ private:
+  /// A container in use, and whether the kernel tracks what its devices dirty.
+  struct member {
+    container* where;
+    std::uint64_t page_size;
+    bool tracking = false;
+  };
+  using members = std::vector<member>;
+  /// Pieces by member.
+  using pieces_by_member = std::vector<piece_runs>;
+
+  template <class Ask>
+  ring::task<std::vector<result<void>>> ask_all(Ask ask);
+
+  ring::task<result<void>> map(member in, placed_region& which, placement& where, piece_runs pieces);
+  ring::task<result<void>> unmap(member in, const placed_region& which, placement& where, piece_runs pieces);
+  ring::task<result<void>> unmap_run(member in, const placed_region& which, placement& where, piece_run run);
+  ring::task<result<void>> unmap_each(member in, const placed_region& which, placement& where, piece_run run);
+  ring::task<result<void>> unmap_range(member in, const placed_region& which, iova_range range);
+  ring::task<void> query_run(member in, const placed_region& which, iova_range range);
+  ring::task<void> query_placement(member in, const placed_region& which, const placement& where);
+  void warn_of(placement& where, error why) const;
+  std::uint64_t bytes_a_bit(const member& in);
+  members::iterator find(const container& which);
+
+  any_io_executor executor_;
+  const host& host_;
+  members members_;
+  dirty_sink* sink_ = nullptr;
+};
+
+}  // namespace tidemark::dma
