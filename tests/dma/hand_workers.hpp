@@ -33,6 +33,9 @@ class hand_workers final : public workers {
   /// Runs only the worker made as the n-th of those that live, from 0.
   bool run_only(std::size_t n) { return run(*all_.at(n)); }
 
+  /// Workers that live now.
+  std::size_t count() const noexcept { return all_.size(); }
+
   std::size_t wakes() const noexcept { return wakes_; }
 
  private:
