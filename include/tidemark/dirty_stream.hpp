@@ -13,6 +13,8 @@
 //  source.
 //  2. In one round no page is handed out twice, to however many consumers.
 //  3. A batch destroyed without acknowledge() goes back, to be handed out in the next round; after a stop it is forgotten.
+//  4. A page that is discarded (region::granule) is not handed out, whoever says that it is dirty. Populated again, it is
+//     dirty.
 //
 // Threading: the address space's executor; batches too. Source::harvest is called there.
 // Cancellation: async_next of a queued consumer may simply be dropped: the batch goes back.
@@ -86,7 +88,7 @@ class dirty_stream {
   dirty_stream(address_space& space, std::vector<cpu_dirty_source*> cpu_sources, std::uint64_t batch_pages_max);
   ~dirty_stream();
 
-  /// Turns tracking on and takes every page of every RAM block as dirty.
+  /// Turns tracking on and takes every page of every RAM block as dirty that is not discarded.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_start(Token&& token) {
     return detail::initiate<Token>(this, token, &dirty_stream::start_tracking);

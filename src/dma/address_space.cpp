@@ -44,7 +44,8 @@ class address_space::state final : public dma::container_user {
 
   dma::attachments& attachments() noexcept { return attachments_; }
   task<result<void>> join(container& coming, const container_info& offered) override;
-  result<void> changed(const container& which, const container_info& offered) override;
+  task<result<container_info>> add_group(container& to, unsigned group) override;
+  task<result<container_info>> remove_group(container& from, unsigned group, result<void>& left) override;
   task<result<void>> leave(container& going, unsigned last_group) override;
 
   task<result<void>> add(region added);
@@ -213,8 +214,23 @@ task<result<void>> address_space::state::join(container& coming, const container
   co_return co_await placer_.join(coming, page_size, regions_);
 }
 
-result<void> address_space::state::changed(const container& which, const container_info& offered) {
-  return placer_.resize(which, offered.page_size(), regions_);
+// Under the lock: a group may change the page size, by which maps are trimmed and bitmaps read.
+task<result<container_info>> address_space::state::add_group(container& to, unsigned group) {
+  const auto held = co_await ranges_.lock(everything);
+  auto info = co_await to.async_connect(group, resume_on{executor_});
+  if (!info) co_return info;
+  auto suits = placer_.resize(to, info->page_size(), regions_);
+  if (suits) co_return info;
+  (void)co_await to.async_disconnect(group, resume_on{executor_});
+  co_return suits.error();
+}
+
+task<result<container_info>> address_space::state::remove_group(container& from, unsigned group, result<void>& left) {
+  const auto held = co_await ranges_.lock(everything);
+  left = co_await from.async_disconnect(group, resume_on{executor_});
+  auto info = co_await from.async_info(resume_on{executor_});
+  if (info) (void)placer_.resize(from, info->page_size(), regions_);  // with a group less it can only do more
+  co_return info;
 }
 
 // The mappings go with the group, under the lock: until then no region may be removed that this container still maps.

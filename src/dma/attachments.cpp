@@ -144,13 +144,8 @@ task<result<attachments::groups::iterator>> attachments::join_group(unsigned num
 task<result<void>> attachments::connect(unsigned number, group& joining) {
   for (auto in = members_.begin(); in != members_.end(); ++in) {
     if (auto blocked = block_discarding(number, in->info.type, joining); !blocked) co_return blocked;
-    auto info = co_await in->where.async_connect(number, resume_on{executor_});
+    auto info = co_await user_.add_group(in->where, number);
     if (info) {
-      if (auto suits = user_.changed(in->where, *info); !suits) {
-        (void)co_await in->where.async_disconnect(number, resume_on{executor_});
-        joining.block = {};
-        co_return suits;
-      }
       in->info = std::move(*info);
       ++in->groups;
       joining.in = in;
@@ -210,10 +205,8 @@ task<result<void>> attachments::leave(groups::iterator leaving) {
   const auto in = leaving->second.in;
   result<void> left;
   if (--in->groups != 0) {
-    left = co_await in->where.async_disconnect(leaving->first, resume_on{executor_});
-    auto info = co_await in->where.async_info(resume_on{executor_});
+    auto info = co_await user_.remove_group(in->where, leaving->first, left);
     if (info) in->info = std::move(*info);
-    (void)user_.changed(in->where, in->info);  // with a group less an IOMMU can only do more
   } else {
     left = co_await user_.leave(in->where, leaving->first);
   }

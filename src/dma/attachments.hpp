@@ -36,9 +36,12 @@ class container_user {
   /// The container takes part from now on; on failure it may hold some of the mappings.
   virtual ring::task<result<void>> join(container& coming, const container_info& offered) = 0;
 
-  /// A group that came to, or left, a container that takes part has changed what it offers. On failure the group cannot
-  /// stay.
-  virtual result<void> changed(const container& which, const container_info& offered) = 0;
+  /// A further group comes to a container that takes part, and may change what it offers. As async_connect; refused, too, as
+  /// errc::region_misaligned, where a region does not suit its IOMMU: then the group has not come.
+  virtual ring::task<result<container_info>> add_group(container& to, unsigned group) = 0;
+
+  /// One leaves others in it. `left`: as async_disconnect. What the container offers from then on.
+  virtual ring::task<result<container_info>> remove_group(container& from, unsigned group, result<void>& left) = 0;
 
   /// It takes part no more, and its last group leaves it. What its devices dirtied is not lost. As async_disconnect.
   virtual ring::task<result<void>> leave(container& going, unsigned last_group) = 0;

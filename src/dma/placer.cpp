@@ -42,8 +42,8 @@ bool cannot_tell(const error& what) {
 /// Whether it is the kernel's answer, and not that it was never asked.
 bool is_of_kernel(const error& what) { return what.code.category() == boost::system::system_category(); }
 
-std::vector<change> maps_of(const placed_region& which, const placement& where, const piece_runs& pieces) {
-  std::vector<change> list;
+std::vector<tidemark::change> maps_of(const placed_region& which, const placement& where, const piece_runs& pieces) {
+  std::vector<tidemark::change> list;
   for (const auto& run : pieces)
     for (std::uint64_t i = 0; i < run.length; ++i)
       list.emplace_back(which.mapping_of(which.range_of(where, {run.first + i, 1})));
@@ -54,17 +54,16 @@ piece_runs missing_in(const placement& where, piece_run pieces) {
   return where.mapped.size != 0 ? clear_in(where.held, pieces) : piece_runs{};
 }
 
-/// From the first piece that is held to the last: one unmap reaches them all, and gaps cost it nothing.
-piece_runs hull_of_held(const placement& where, piece_run pieces) {
-  const auto held = set_in(where.held, pieces);
-  if (held.empty()) return {};
-  return {{held.front().first, held.back().first + held.back().length - held.front().first}};
+/// From the first piece to the last: one unmap reaches them all, and gaps cost it nothing.
+piece_runs hull_of(const piece_runs& pieces) {
+  if (pieces.empty()) return {};
+  return {{pieces.front().first, pieces.back().first + pieces.back().length - pieces.front().first}};
 }
 
 /// Pieces that were held before and are not now.
-piece_runs lost(const core::bitmap& before, const core::bitmap& now, piece_run pieces) {
+piece_runs lost(const piece_runs& before, const core::bitmap& now) {
   piece_runs list;
-  for (const auto& run : set_in(before, pieces))
+  for (const auto& run : before)
     for (const auto& gone : clear_in(now, run)) list.push_back(gone);
   return list;
 }
@@ -111,14 +110,14 @@ task<result<void>> placer::hold(placed_region& which, piece_run pieces, std::str
 }
 
 task<result<void>> placer::release(placed_region& which, piece_run pieces, std::string as_before) {
-  std::vector<core::bitmap> before;
-  for (const auto& where : which.in) before.push_back(where.held);
-  const auto outcomes = co_await ask_all(
-      [&](member in, std::size_t i) { return unmap(in, which, which.in[i], hull_of_held(which.in[i], pieces)); });
+  pieces_by_member before;
+  for (const auto& where : which.in) before.push_back(set_in(where.held, pieces));
+  const auto outcomes =
+      co_await ask_all([&](member in, std::size_t i) { return unmap(in, which, which.in[i], hull_of(before[i])); });
   auto failed = first_failure(outcomes);
   if (!failed) co_return result<void>{};
   const auto undoing = co_await ask_all(
-      [&](member in, std::size_t i) { return map(in, which, which.in[i], lost(before[i], which.in[i].held, pieces)); });
+      [&](member in, std::size_t i) { return map(in, which, which.in[i], lost(before[i], which.in[i].held)); });
   failed->undone = taken_back(std::move(as_before), undoing);
   co_return *failed;
 }
@@ -193,7 +192,7 @@ task<result<void>> placer::unmap_range(member in, const placed_region& which, io
     if (sink_) report_all(*sink_, which, range);  // what the kernel had recorded may be gone with the failed call
     co_return unmapped.error();
   }
-  if (sink_) report(*sink_, which, range, bytes_a_bit(in), dirty);
+  if (sink_) report(*sink_, which, range, in.page_size, dirty);
   co_return result<void>{};
 }
 
@@ -220,11 +219,8 @@ task<void> placer::query_run(member in, const placed_region& which, iova_range r
   std::vector<std::uint64_t> dirty(core::words_for(range.size / in.page_size));
   const auto queried = co_await in.where->async_query_dirty(range, dirty, resume_on{executor_});
   if (!sink_) co_return;
-  queried ? report(*sink_, which, range, bytes_a_bit(in), dirty) : report_all(*sink_, which, range);
+  queried ? report(*sink_, which, range, in.page_size, dirty) : report_all(*sink_, which, range);
 }
-
-/// Of a bitmap that has just come. A group that came before it may have changed what a bit is for.
-std::uint64_t placer::bytes_a_bit(const member& in) { return find(*in.where)->page_size; }
 
 placer::members::iterator placer::find(const container& which) {
   return std::find_if(members_.begin(), members_.end(), [&](const member& in) { return in.where == &which; });

@@ -46,7 +46,7 @@ class placer {
   ring::task<result<void>> join(container& coming, std::uint64_t page_size, placed_regions& regions);
   /// It goes; what its devices dirtied is told. Its mappings go with it.
   ring::task<void> leave(const container& going, placed_regions& regions);
-  /// The page size of a container has changed with a group that came or went.
+  /// The page size of a container has changed with a group that came or went. Refused where a granule does not suit it.
   result<void> resize(const container& which, std::uint64_t page_size, const placed_regions& regions);
 
   ring::task<result<void>> start_tracking(dirty_sink& sink);
@@ -76,7 +76,6 @@ class placer {
   ring::task<void> query_run(member in, const placed_region& which, iova_range range);
   ring::task<void> query_placement(member in, const placed_region& which, const placement& where);
   void warn_of(placement& where, error why) const;
-  std::uint64_t bytes_a_bit(const member& in);
   members::iterator find(const container& which);
 
   any_io_executor executor_;

@@ -123,7 +123,7 @@ BOOST_AUTO_TEST_CASE(a_group_that_ends_the_tracking_of_its_container_leaves_regi
   BOOST_TEST(on.done([&](auto token) { on.space.async_stop_tracking(std::move(token)); }).has_value());
 }
 
-// covers R3
+// covers R3: an attach waits for the events given before it, so that their number does not count
 BOOST_FIXTURE_TEST_CASE(a_full_lane_is_no_reason_for_another_container, fixture) {
   const auto first = attach(space, test_device(0));
   BOOST_REQUIRE(first);
@@ -136,10 +136,10 @@ BOOST_FIXTURE_TEST_CASE(a_full_lane_is_no_reason_for_another_container, fixture)
   space.async_detach(*first, into(detached));
   settle();
   BOOST_TEST(ended == container::queue_max);
-  BOOST_TEST((attached->error().code == make_error_code(errc::queue_full)));
+  BOOST_TEST(attached->has_value());
   BOOST_TEST(detached->has_value());
-  BOOST_TEST(space.containers().empty());
-  BOOST_TEST(model.open_descriptors() == 0U);
+  BOOST_TEST(space.containers().size() == 1U);
+  BOOST_TEST(model.live_containers() == 1U);
 }
 
 // covers R10
