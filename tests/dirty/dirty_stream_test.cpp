@@ -121,6 +121,47 @@ BOOST_AUTO_TEST_CASE(a_stream_asked_for_batches_of_no_pages_hands_out_single_one
   BOOST_TEST(stream.next().pages() == 1u);
 }
 
+// covers R31
+BOOST_AUTO_TEST_CASE(discarded_pages_are_handed_out_when_they_are_populated_again) {
+  small_host host({16});
+  region granular{{iova, 8 * page_bytes}, 0, 4 * page_bytes, true};
+  granular.granule = 2 * page_bytes;
+  const auto change = [&](bool populate, std::uint64_t granule, std::uint64_t count) {
+    const iova_range range{iova + granule * 2 * page_bytes, count * 2 * page_bytes};
+    auto& space = host.space();
+    const auto changed = populate ? host.wait([&](auto token) { return space.async_populate(range, token); })
+                                  : host.wait([&](auto token) { return space.async_discard(range, token); });
+    BOOST_REQUIRE(changed.has_value());
+  };
+  BOOST_REQUIRE(host.wait([&](auto token) { return host.space().async_add(granular, token); }).has_value());
+  change(true, 0, 2);
+  pulled stream(host, 3);
+  stream.start();
+  BOOST_TEST(stream.begin_round().dirty_pages == 12u);  // all but granules 2 and 3: pages 8 to 11
+  for (const auto& [block, which] : stream.rest()) BOOST_TEST((which < 8 || which > 11));
+
+  host.write_by_device(iova);
+  host.write_by_device(iova + 2 * page_bytes);
+  host.write_by_cpu(0, 9);  // what a guest that gave it back may still do
+  change(false, 1, 1);
+  BOOST_TEST((stream.round() == pages{{0, 4}}));
+  host.write_by_device(iova);
+  {
+    stream.begin_round();
+    const auto unsent = stream.next();
+    BOOST_TEST(unsent.pages() == 1u);
+    change(false, 0, 1);
+  }  // given back when there is nothing to send any more
+  BOOST_TEST(stream.round().empty());
+  change(true, 0, 3);
+  BOOST_TEST((stream.round() == pages{{0, 4}, {0, 5}, {0, 6}, {0, 7}, {0, 8}, {0, 9}}));
+  change(false, 0, 1);
+  stream.stop();
+  stream.start();  // tells anew what is discarded
+  BOOST_TEST(stream.round().size() == 12u);
+  stream.stop();
+}
+
 // covers R29, R30
 BOOST_AUTO_TEST_CASE(what_cpus_and_devices_dirtied_is_one_union) {
   small_host host({100, 100}, 2);
