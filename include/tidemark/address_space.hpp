@@ -147,8 +147,8 @@ class address_space {
   /// Errors, beside what the kernel answers (error::what is the step): EBUSY, attached already, or the group is in use by
   /// another process, or RAM discarding is required by someone; errc::group_not_viable, group_in_other_space,
   /// no_iommu_model, no_iommu (regions that a noiommu group cannot have), discard_disagrees, region_misaligned (a granule
-  /// that is no multiple of the IOMMU page size); a link in sysfs that is missing
-  /// (ENOENT), too long (ENAMETOOLONG), or no group number (EINVAL).
+  /// that is no multiple of the IOMMU page size); a link in sysfs that is missing (ENOENT), too long (ENAMETOOLONG), or no
+  /// group number (EINVAL).
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<device>)) Token>
   auto async_attach(std::string which, attach_options options, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_attach, std::move(which), options);
