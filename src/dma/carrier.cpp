@@ -42,8 +42,7 @@ bool carrier::turn(lane::batch& taken, lane::batch& done, const std::atomic<bool
       refuse_all(waiting_, done);
       break;
     }
-    const auto large =
-        std::find_if(waiting_.begin(), waiting_.end(), [this](lane::request& item) { return is_large(as_request(item)); });
+    const auto large = first_large();
     if (large == waiting_.end()) {
       carry_out(waiting_, done, closing);
     } else if (large == waiting_.begin()) {
@@ -151,6 +150,13 @@ std::uint64_t carrier::piece_bytes() const { return info_.can_cut_maps ? piece_b
 
 bool carrier::is_large(const container_request& which) const {
   return which.is_change() && which.range().size > piece_bytes();
+}
+
+lane::batch::iterator carrier::first_large() {
+  const auto most = piece_bytes();
+  return std::find_if(waiting_.begin(), waiting_.end(), [most](lane::request& item) {
+    return as_request(item).range().size > most && as_request(item).is_change();
+  });
 }
 
 /// What waits and need not.

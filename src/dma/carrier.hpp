@@ -50,6 +50,7 @@ class carrier {
   void fail_all(work& which, const error& why, lane::batch& done);
   void call(container_request& which);
   bool is_large(const container_request& which) const;
+  lane::batch::iterator first_large();
 
   lane::batch overtaking();
   bool may_overtake(const container_request& which, const lane::batch& before) const;

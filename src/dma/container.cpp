@@ -53,13 +53,13 @@ class container::state {
               [this](auto& taken, auto& done, const auto& closing) { return carrier_.turn(taken, done, closing); }) {}
 
   template <class T, class Call>
-  void submit(operation what, iova_range range, placed_completion<T> done, Call call, const dma::submission& how = {}) {
+  void submit(operation what, iova_range range, placed_completion<T>&& done, Call call, const dma::submission& how = {}) {
     send(std::make_unique<dma::call_request<T, Call>>(what, range, std::move(call), std::move(done)), how);
   }
 
   /// For calls that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
   template <class T, class Call>
-  void on_driver(operation what, iova_range range, placed_completion<T> done, Call call) {
+  void on_driver(operation what, iova_range range, placed_completion<T>&& done, Call call) {
     submit(what, range, std::move(done), [=](backend::container_file& backend) -> result<T> {
       const auto driver = backend.driver(what, range);
       if (!driver) return driver.error();
@@ -68,12 +68,12 @@ class container::state {
   }
 
   template <class T>
-  void submit(const dma::change& asked, placed_completion<T> done) {
+  void submit(const dma::change& asked, placed_completion<T>&& done) {
     send(std::make_unique<dma::single_change<T>>(asked, std::move(done)),
          {.gathers = asked.unit != 0, .cost = may_run_in_place(asked) ? asked.at.size : dma::submission::at_once});
   }
 
-  void submit(std::vector<dma::change> all, placed_completion<void> done) {
+  void submit(std::vector<dma::change> all, placed_completion<void>&& done) {
     send(std::make_unique<dma::transaction>(std::move(all), std::move(done)));
   }
 

@@ -52,22 +52,28 @@ class change_request : public container_request {
   explicit change_request(iova_range range) noexcept : container_request(range, true) {}
 
   /// Their transaction is 1 where there are several.
-  virtual std::span<const change> changes() const noexcept = 0;
-  virtual void succeed(std::uint64_t bytes) noexcept = 0;
-  virtual void fail(std::unique_ptr<error> why) noexcept = 0;
+  std::span<const change> changes() const noexcept { return changes_; }
+
+  void succeed(std::uint64_t bytes) noexcept { bytes_ = bytes; }
+  void fail(std::unique_ptr<error> why) noexcept { failure_ = std::move(why); }
+
+ protected:
+  std::span<const change> changes_{};  // which the derived class has
+  std::unique_ptr<error> failure_;     // errors are large and rare
+  std::uint64_t bytes_ = 0;
 };
 
 /// Calls a handler where it is to be called, once.
 template <class T>
 class finish {
  public:
-  explicit finish(placed_completion<T> done) noexcept : done_(std::move(done)) {}
+  explicit finish(placed_completion<T>&& done) noexcept : done_(std::move(done)) {}
 
   auto slot() const noexcept { return boost::asio::get_associated_cancellation_slot(done_.handler); }
 
   // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds
   // the request, which is `self`. Called on the container's executor.
-  void operator()(std::unique_ptr<lane::request> self, result<T>&& outcome) {
+  void operator()(std::unique_ptr<lane::request>&& self, result<T>&& outcome) {
     if (!done_.elsewhere) return call(std::move(self), std::move(outcome));
     const auto where = *done_.elsewhere;
     boost::asio::dispatch(where, [this, self = std::move(self), outcome = std::move(outcome)]() mutable {
@@ -77,7 +83,7 @@ class finish {
 
  private:
   /// `outcome` is no part of `self`.
-  void call(std::unique_ptr<lane::request> self, result<T>&& outcome) {
+  void call(std::unique_ptr<lane::request>&& self, result<T>&& outcome) {
     if (auto connected = slot(); connected.is_connected()) connected.clear();
     auto handler = std::move(done_.handler);
     self.reset();  // and with it this: its memory is free before the handler asks for more
@@ -91,14 +97,14 @@ class finish {
 template <class T, class Call>
 class call_request final : public container_request {
  public:
-  call_request(operation what, iova_range range, Call call, placed_completion<T> done)
+  call_request(operation what, iova_range range, Call call, placed_completion<T>&& done)
       : container_request(range), call_(std::move(call)), finish_(std::move(done)), what_(what) {}
 
   void call(backend::container_file& file) override { outcome_.emplace(call_(file)); }
   void refuse(boost::system::error_code code) noexcept override {
     outcome_.emplace(error{code, what_, range(), {}, "nothing was changed"});
   }
-  void complete(std::unique_ptr<request> self) override {
+  void complete(std::unique_ptr<request>&& self) override {
     auto outcome = std::move(*outcome_);
     finish_(std::move(self), std::move(outcome));
   }
@@ -115,15 +121,13 @@ class call_request final : public container_request {
 template <class T>
 class bound_change : public change_request {
  public:
-  bound_change(operation what, iova_range range, placed_completion<T> done)
+  bound_change(operation what, iova_range range, placed_completion<T>&& done)
       : change_request(range), finish_(std::move(done)), what_(what) {}
 
-  void succeed(std::uint64_t bytes) noexcept override { bytes_ = bytes; }
-  void fail(std::unique_ptr<error> why) noexcept override { failure_ = std::move(why); }
   void refuse(boost::system::error_code code) noexcept override {
     failure_ = std::make_unique<error>(error{code, what_, range(), {}, "nothing was changed"});
   }
-  void complete(std::unique_ptr<request> self) override {
+  void complete(std::unique_ptr<request>&& self) override {
     auto failure = std::move(failure_);
     if (failure) return finish_(std::move(self), std::move(*failure));
     if constexpr (std::is_void_v<T>) {
@@ -136,19 +140,17 @@ class bound_change : public change_request {
 
  private:
   finish<T> finish_;
-  std::unique_ptr<error> failure_;  // errors are large and rare
-  std::uint64_t bytes_ = 0;
   operation what_;
 };
 
 template <class T>
 class single_change final : public bound_change<T> {
  public:
-  single_change(const change& asked, placed_completion<T> done)
+  single_change(const change& asked, placed_completion<T>&& done)
       : bound_change<T>(asked.what == change::kind::map ? operation::map : operation::unmap, asked.at, std::move(done)),
-        asked_(asked) {}
-
-  std::span<const change> changes() const noexcept override { return {&asked_, 1}; }
+        asked_(asked) {
+    this->changes_ = {&asked_, 1};
+  }
 
  private:
   change asked_;
@@ -156,12 +158,11 @@ class single_change final : public bound_change<T> {
 
 class transaction final : public bound_change<void> {
  public:
-  transaction(std::vector<change> asked, placed_completion<void> done)
+  transaction(std::vector<change> asked, placed_completion<void>&& done)
       : bound_change(operation::map, {}, std::move(done)), asked_(std::move(asked)) {
     for (auto& one : asked_) one.transaction = 1;
+    changes_ = asked_;
   }
-
-  std::span<const change> changes() const noexcept override { return asked_; }
 
  private:
   std::vector<change> asked_;

@@ -58,7 +58,7 @@ class lane {
     virtual void refuse(boost::system::error_code code) noexcept = 0;
     /// Hands the outcome to whoever asked. On the executor. What a handler throws goes to whoever runs the executor, as with
     /// any Asio handler. `self` is this request: kept for as long as its canceller may still be called.
-    virtual void complete(std::unique_ptr<request> self) = 0;
+    virtual void complete(std::unique_ptr<request>&& self) = 0;
 
    private:
     friend class lane;

@@ -8,8 +8,11 @@
 //  1. Entries do not meet, are not empty, and do not wrap.
 //  2. An entry that `continues` begins where the one before it ends, and was asked for together with it: a range to unmap
 //     begins and ends between two that do not.
+//  3. Entries stand in leaves of up to 64, in their order, and the leaves in a tree, by an IOVA that no entry of the leaf is
+//     below and all of the leaf before are. The first leaf's is 0. No leaf is empty, but the only one.
 //
-// Cost: a lookup is logarithmic, in nodes of ten entries; under 40 bytes an entry, all told.
+// Cost: a million mappings are some twenty thousand leaves, whose tree stays in a processor's cache: a lookup misses the
+// cache for the leaf alone, and for a batch prefetch() has all of its misses at once. About 30 bytes an entry, all told.
 //
 // Threading: a value; one thread at a time.
 
@@ -18,14 +21,18 @@
 #include <absl/container/btree_map.h>
 #include <tidemark/error.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <memory>
 
 namespace tidemark::dma {
 
 /// Sizes are whole pages, so that what else there is to say fits beside them.
 class held_mapping {
  public:
+  held_mapping() noexcept = default;
   held_mapping(std::uint64_t size, std::byte* host, bool writable, bool continues) noexcept
       : size_(size | (writable ? writable_bit : 0) | (continues ? continues_bit : 0)), host_(host) {}
 
@@ -40,23 +47,78 @@ class held_mapping {
   static constexpr std::uint64_t writable_bit = 1;
   static constexpr std::uint64_t continues_bit = 2;
 
-  std::uint64_t size_;
-  std::byte* host_;
+  std::uint64_t size_ = 0;
+  std::byte* host_ = nullptr;
 };
 
 class mapping_book {
+  static constexpr std::uint32_t leaf_max = 64;
+  static constexpr std::uint32_t leaf_full =
+      48;  // of the last one, where more is to come: leaves room for what comes between
+  static constexpr std::uint32_t leaf_few = 16;  // joins the next one
+
+  struct leaf {
+    std::uint32_t count = 0;
+    std::array<std::uint64_t, leaf_max> iovas;
+    std::array<held_mapping, leaf_max> held;
+
+    std::uint32_t count_before(std::uint64_t iova) const noexcept;
+    void insert(std::uint32_t at, std::uint64_t iova, const held_mapping& what) noexcept;
+    void erase(std::uint32_t from, std::uint32_t to) noexcept;
+    void take_from(leaf& other, std::uint32_t from) noexcept;
+  };
+  using leaves = absl::btree_map<std::uint64_t, std::unique_ptr<leaf>>;
+
  public:
-  using entries = absl::btree_map<std::uint64_t, held_mapping>;  // by IOVA
-  using const_iterator = entries::const_iterator;
+  struct entry {
+    std::uint64_t first;  ///< IOVA
+    held_mapping second;
+  };
+
+  /// Valid until the book changes.
+  class const_iterator {
+   public:
+    using iterator_category = std::bidirectional_iterator_tag;
+    using value_type = entry;
+    using difference_type = std::ptrdiff_t;
+    using reference = entry;
+    struct pointer {
+      entry here;
+      const entry* operator->() const noexcept { return &here; }
+    };
+
+    const_iterator() = default;
+    entry operator*() const { return {in_->second->iovas[at_], in_->second->held[at_]}; }
+    pointer operator->() const { return {**this}; }
+    const_iterator& operator++() {
+      if (++at_ == in_->second->count) ++in_, at_ = 0;
+      return *this;
+    }
+    const_iterator& operator--() {
+      if (at_ == 0) at_ = (--in_)->second->count;
+      --at_;
+      return *this;
+    }
+    friend bool operator==(const const_iterator&, const const_iterator&) = default;
+
+   private:
+    friend class mapping_book;
+    const_iterator(leaves::const_iterator in, std::uint32_t at) : in_(in), at_(at) {}
+
+    leaves::const_iterator in_;
+    std::uint32_t at_ = 0;
+  };
+
+  mapping_book() { clear(); }
 
   /// The range is free.
-  void add(std::uint64_t iova, const held_mapping& what) { entries_.emplace(iova, what); }
+  void add(std::uint64_t iova, const held_mapping& what);
   /// Removes every entry that begins in the range. What was a later piece of one of them is a mapping of its own then.
   void remove(iova_range range);
-  void clear() noexcept { entries_.clear(); }
+  void clear();
 
   /// The entry that begins there; end() when there is none.
-  const_iterator find(std::uint64_t iova) const { return entries_.find(iova); }
+  const_iterator find(std::uint64_t iova) const;
   /// The first entry that shares a byte with the range; end() when there is none.
   const_iterator first_in(iova_range range) const;
   bool is_free(iova_range range) const { return first_in(range) == end(); }
@@ -65,12 +127,28 @@ class mapping_book {
   /// Whether an unmap of the range would cut something that was asked for as one.
   bool cuts(iova_range range) const;
 
-  const_iterator begin() const noexcept { return entries_.begin(); }
-  const_iterator end() const noexcept { return entries_.end(); }
-  std::size_t size() const noexcept { return entries_.size(); }
+  /// The entries around are soon asked for.
+  void prefetch(std::uint64_t iova) const;
+
+  const_iterator begin() const noexcept { return size_ == 0 ? end() : const_iterator(leaves_.begin(), 0); }
+  const_iterator end() const noexcept { return {leaves_.end(), 0}; }
+  std::size_t size() const noexcept { return size_; }
 
  private:
-  entries entries_;
+  /// The leaf that an entry at this IOVA is in, or would be.
+  leaves::const_iterator leaf_of(std::uint64_t iova) const {
+    return leaves_.size() == 1 ? leaves_.begin() : std::prev(leaves_.upper_bound(iova));
+  }
+  leaves::iterator leaf_of(std::uint64_t iova) {
+    return leaves_.size() == 1 ? leaves_.begin() : std::prev(leaves_.upper_bound(iova));
+  }
+  const_iterator lower_bound(std::uint64_t iova) const;
+  leaves::iterator split(leaves::iterator full, std::uint64_t iova);
+  leaves::iterator erase_leaf(leaves::iterator empty);
+  void join_with_next(leaves::iterator few);
+
+  leaves leaves_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace tidemark::dma

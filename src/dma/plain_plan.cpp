@@ -13,6 +13,8 @@ namespace tidemark::dma {
 
 namespace {
 
+constexpr std::size_t in_the_cache = 8192;  // mappings that need no prefetch
+
 /// What one change is about.
 struct spot {
   std::uint64_t first = 0;
@@ -173,6 +175,8 @@ bool plan_unmaps(const mapping_book& now, std::span<const change> changes, const
 bool make_plain_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
   if (changes.empty()) return true;
   if (!are_like_the_first(changes)) return false;
+  if (now.size() > in_the_cache && changes.size() > 1)
+    for (const auto& what : changes) now.prefetch(what.at.iova);
   const bool maps = changes.front().what == change::kind::map;
   const bool made = maps ? plan_maps(now, changes, limits, into) : plan_unmaps(now, changes, limits, into);
   if (!made) into.clear();

@@ -71,7 +71,7 @@ class note : public lane::request {
   ~note() override { --to_.alive; }
   void carry_out() { to_.text += "+" + std::to_string(number_) + " "; }
   void refuse(boost::system::error_code code) noexcept override { refused_ = code; }
-  void complete(std::unique_ptr<request>) override {
+  void complete(std::unique_ptr<request>&&) override {
     to_.text += (refused_ ? "-" : "") + std::to_string(number_) + " ";
     if (refused_) to_.refusals.push_back(*refused_);
     if (number_ == 13) throw std::runtime_error("a handler's own");
@@ -349,7 +349,7 @@ BOOST_AUTO_TEST_CASE(a_request_may_be_submitted_from_a_completion) {
   struct again final : lane::request {
     again(lane& to, int times) : on(to), left(times) {}
     void refuse(boost::system::error_code) noexcept override {}
-    void complete(std::unique_ptr<request>) override {
+    void complete(std::unique_ptr<request>&&) override {
       if (left > 0) on.submit(std::make_unique<again>(on, left - 1));
     }
     lane& on;
