@@ -37,58 +37,49 @@ bool carrier::turn(lane::batch& taken, lane::batch& done, const std::atomic<bool
     if (under_way_) return true;
     finish(main_, done);
   }
-  while (!waiting_.empty() && !under_way_) {
-    if (closing) {
-      refuse_all(waiting_, done);
-      break;
-    }
-    const auto large = first_large();
-    if (large == waiting_.end()) {
-      carry_out(waiting_, done, closing);
-    } else if (large == waiting_.begin()) {
-      main_.requests.splice(main_.requests.end(), waiting_, large);
-      main_.changes = as_change(*large).changes();
-      under_way_ = begin(main_, closing, done);
-      if (!under_way_) finish(main_, done);
+  for (;;) {
+    carry_out(waiting_, done, closing);
+    if (waiting_.empty()) return false;
+    main_.requests.splice(main_.requests.end(), waiting_, waiting_.begin());
+    main_.changes = as_change(main_.requests.front()).changes();
+    under_way_ = begin(main_, closing, done);
+    if (under_way_) return true;
+    finish(main_, done);
+  }
+}
+
+/// All of them up to the first that is large, to their end. While closing: none, and all are refused.
+void carrier::carry_out(lane::batch& from, lane::batch& done, const std::atomic<bool>& closing) {
+  while (!from.empty()) {
+    if (closing) return refuse_all(from, done);
+    auto& first = as_request(from.front());
+    if (is_large(first)) return;
+    if (first.is_change()) {
+      gather(from, between_);
+      begin(between_, closing, done);
+      finish(between_, done);
     } else {
-      lane::batch next;
-      next.splice(next.end(), waiting_, waiting_.begin(), large);
-      carry_out(next, done, closing);
-    }
-  }
-  return under_way_;
-}
-
-/// All of them, to their end: none is large.
-void carrier::carry_out(lane::batch& taken, lane::batch& done, const std::atomic<bool>& closing) {
-  while (!taken.empty()) {
-    if (closing) return refuse_all(taken, done);
-    auto& first = as_request(taken.front());
-    if (!first.is_change()) {
       call(first);
-      done.splice(done.end(), taken, taken.begin());
-      continue;
+      done.splice(done.end(), from, from.begin());
     }
-    gather(taken, between_);
-    begin(between_, closing, done);
-    finish(between_, done);
   }
 }
 
-/// Takes the changes at the front.
-void carrier::gather(lane::batch& taken, work& into) {
-  const auto end =
-      std::find_if(taken.begin(), taken.end(), [](lane::request& item) { return !as_request(item).is_change(); });
-  into.requests.splice(into.requests.end(), taken, taken.begin(), end);
-  if (into.requests.size() == 1) {
+/// Takes the changes at the front that are not large.
+void carrier::gather(lane::batch& from, work& into) {
+  std::size_t count = 0;
+  do {
+    into.requests.splice(into.requests.end(), from, from.begin());
+    ++count;
+  } while (!from.empty() && as_request(from.front()).is_change() && !is_large(as_request(from.front())));
+  if (count == 1) {
     into.changes = as_change(into.requests.front()).changes();
     return;
   }
   into.copies.clear();
   for (auto& item : into.requests) {
-    const auto changes = as_change(item).changes();
     const auto number = static_cast<std::uint32_t>(into.copies.size() + 1);
-    for (const auto& asked : changes) {
+    for (const auto& asked : as_change(item).changes()) {
       into.copies.push_back(asked);
       if (asked.transaction != 0) into.copies.back().transaction = number;
     }
@@ -146,17 +137,8 @@ void carrier::call(container_request& which) {
   budget_ = info_.mappings_available + std::min(held, ~info_.mappings_available);  // some drivers know no limit
 }
 
-std::uint64_t carrier::piece_bytes() const { return info_.can_cut_maps ? piece_bytes_ : std::uint64_t{1} << 63; }
-
 bool carrier::is_large(const container_request& which) const {
-  return which.is_change() && which.range().size > piece_bytes();
-}
-
-lane::batch::iterator carrier::first_large() {
-  const auto most = piece_bytes();
-  return std::find_if(waiting_.begin(), waiting_.end(), [most](lane::request& item) {
-    return as_request(item).range().size > most && as_request(item).is_change();
-  });
+  return which.range().size > piece_bytes() && which.is_change();
 }
 
 /// What waits and need not.

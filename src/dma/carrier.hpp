@@ -43,19 +43,18 @@ class carrier {
     std::vector<change> copies{};       // where they stand if the requests are several
   };
 
-  void carry_out(lane::batch& taken, lane::batch& done, const std::atomic<bool>& closing);
-  void gather(lane::batch& taken, work& into);
+  void carry_out(lane::batch& from, lane::batch& done, const std::atomic<bool>& closing);
+  void gather(lane::batch& from, work& into);
   bool begin(work& which, const std::atomic<bool>& closing, lane::batch& done);
   void finish(work& which, lane::batch& done);
   void fail_all(work& which, const error& why, lane::batch& done);
   void call(container_request& which);
   bool is_large(const container_request& which) const;
-  lane::batch::iterator first_large();
 
   lane::batch overtaking();
   bool may_overtake(const container_request& which, const lane::batch& before) const;
 
-  std::uint64_t piece_bytes() const;
+  std::uint64_t piece_bytes() const noexcept { return info_.can_cut_maps ? piece_bytes_ : std::uint64_t{1} << 63; }
   plan_limits limits() const;
   void refuse_all(lane::batch& which, lane::batch& done);
 

@@ -51,7 +51,7 @@ struct submission {
 class lane {
  public:
   /// What travels. Owned by the lane from submit() until complete().
-  class request : public boost::intrusive::list_base_hook<> {
+  class request : public boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>> {
    public:
     virtual ~request() = default;
     /// The lane will not carry it out: `code` is what it completes with.
@@ -64,7 +64,7 @@ class lane {
     friend class lane;
     bool waiting_ = false;  // in the inbox; guarded by the lane's mutex
   };
-  using batch = boost::intrusive::list<request>;
+  using batch = boost::intrusive::list<request, boost::intrusive::constant_time_size<false>>;
 
   /// One turn: takes all of `taken`, and moves what has come to its end to `done`, outcomes left in the requests. What is
   /// unfinished it keeps, and answers true to get another turn, with what has come by then. Once `closing` is true
