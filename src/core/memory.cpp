@@ -26,7 +26,7 @@ struct block {
 
 struct stack {
   block* top;
-  std::size_t count;
+  std::size_t room;  // for so many more; 0 also before the first, and when the thread has ended
 };
 
 /// Of one thread. Trivial, so that it is there to the very end of the thread: other objects that end with the thread may
@@ -34,34 +34,25 @@ struct stack {
 struct kept {
   std::array<stack, sizes> of_size;
   bool is_emptied_at_end;
-  bool ended;
 };
 constinit thread_local kept own{};
 
 struct at_end_of_thread {
   ~at_end_of_thread() {
-    own.ended = true;
-    for (auto& one : own.of_size)
+    for (auto& one : own.of_size) {
       while (one.top != nullptr) ::operator delete(std::exchange(one.top, one.top->next));
+      one.room = 0;
+    }
   }
 };
 
 std::size_t size_of(std::size_t bytes) noexcept { return (bytes - 1) / step_bytes; }
 
-void* take(stack& from) noexcept {
-  if (from.top == nullptr) return nullptr;
-  --from.count;
-  return std::exchange(from.top, from.top->next);
-}
-
-bool give(stack& to, void* memory) noexcept {
-  if (to.count == kept_max || own.ended) return false;
-  if (!own.is_emptied_at_end) {
-    static thread_local const at_end_of_thread emptied;
-    own.is_emptied_at_end = true;
-  }
-  ++to.count;
-  to.top = new (memory) block{to.top};
+/// False: nothing more is kept on this thread.
+bool make_room() noexcept {
+  if (std::exchange(own.is_emptied_at_end, true)) return false;
+  static thread_local const at_end_of_thread emptied;
+  for (auto& one : own.of_size) one.room = kept_max;
   return true;
 }
 
@@ -70,13 +61,19 @@ bool give(stack& to, void* memory) noexcept {
 void* take_memory(std::size_t bytes) {
   const auto size = size_of(bytes);
   if (!keeps || size >= sizes) return ::operator new(bytes);
-  void* memory = take(own.of_size[size]);
-  return memory != nullptr ? memory : ::operator new((size + 1) * step_bytes);
+  auto& from = own.of_size[size];
+  if (from.top == nullptr) return ::operator new((size + 1) * step_bytes);
+  ++from.room;
+  return std::exchange(from.top, from.top->next);
 }
 
 void give_memory(void* memory, std::size_t bytes) noexcept {
   const auto size = size_of(bytes);
-  if (!keeps || size >= sizes || !give(own.of_size[size], memory)) ::operator delete(memory);
+  if (!keeps || size >= sizes) return ::operator delete(memory);
+  auto& to = own.of_size[size];
+  if (to.room == 0 && !make_room()) return ::operator delete(memory);
+  --to.room;
+  to.top = new (memory) block{to.top};
 }
 
 }  // namespace tidemark::detail

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <utility>
 
+#include "dma/plain_plan.hpp"
 #include "dma/range_lock.hpp"
 
 namespace tidemark::dma {
@@ -54,15 +55,29 @@ void carrier::carry_out(lane::batch& from, lane::batch& done, const std::atomic<
     if (closing) return refuse_all(from, done);
     auto& first = as_request(from.front());
     if (is_large(first)) return;
-    if (first.is_change()) {
+    if (!first.is_change()) {
+      call(first);
+      done.splice(done.end(), from, from.begin());
+    } else if (std::next(from.begin()) == from.end() && carry_out_alone(as_change(from.front()))) {
+      done.splice(done.end(), from);
+    } else {
       gather(from, between_);
       begin(between_, closing, done);
       finish(between_, done);
-    } else {
-      call(first);
-      done.splice(done.end(), from, from.begin());
     }
   }
+}
+
+/// What one small request after the other comes to. False: it needs a plan.
+bool carrier::carry_out_alone(change_request& only) {
+  if (only.changes().size() != 1) return false;
+  const auto& asked = only.changes().front();
+  const auto driver = file_.driver(operation::map, {});
+  plan_step step;
+  if (!driver || !plan_alone(book_, asked, limits(), step)) return false;
+  auto& outcome = between_.run.carry_out(asked, step, info_.page_size(), **driver);
+  outcome.failure ? only.fail(std::move(outcome.failure)) : only.succeed(outcome.bytes);
+  return true;
 }
 
 /// Takes the changes at the front that are not large.
@@ -119,8 +134,10 @@ void carrier::fail_all(work& which, const error& why, lane::batch& done) {
   for (auto& item : which.requests) {
     auto& request = as_change(item);
     auto own = std::make_unique<error>(why);
-    own->what = request.changes().front().what == change::kind::map ? operation::map : operation::unmap;
-    own->range = request.changes().front().at;
+    if (const auto changes = request.changes(); !changes.empty()) {
+      own->what = changes.front().what == change::kind::map ? operation::map : operation::unmap;
+      own->range = changes.front().at;
+    }
     request.fail(std::move(own));
   }
   done.splice(done.end(), which.requests);

@@ -44,6 +44,7 @@ class carrier {
   };
 
   void carry_out(lane::batch& from, lane::batch& done, const std::atomic<bool>& closing);
+  bool carry_out_alone(change_request& only);
   void gather(lane::batch& from, work& into);
   bool begin(work& which, const std::atomic<bool>& closing, lane::batch& done);
   void finish(work& which, lane::batch& done);

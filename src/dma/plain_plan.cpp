@@ -98,14 +98,9 @@ void write_maps(const spots& found, std::span<const change> changes, const plan_
 
 bool plan_maps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
   if (changes.size() > limits.mappings_available) return false;
-  if (changes.size() == 1) {
-    if (!is_plain_map(changes[0], limits)) return false;
-    add_map(changes[0], 0, into);
-  } else {
-    auto& found = own_spots();
-    if (!find_maps(changes, limits, found)) return false;
-    write_maps(found, changes, limits, into);
-  }
+  auto& found = own_spots();
+  if (!find_maps(changes, limits, found)) return false;
+  write_maps(found, changes, limits, into);
   return std::all_of(into.steps.begin(), into.steps.end(),
                      [&](const plan_step& step) { return step.at.size <= limits.piece_bytes && now.is_free(step.at); });
 }
@@ -158,12 +153,6 @@ void write_unmaps(const spots& found, const plan_limits& limits, plan& into) {
 }
 
 bool plan_unmaps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
-  if (changes.size() == 1) {
-    spot only;
-    if (!find_unmap(now, changes[0], limits, only)) return false;
-    add_unmap(only, into);
-    return true;
-  }
   auto& found = own_spots();
   if (!find_unmaps(now, changes, limits, found)) return false;
   write_unmaps(found, limits, into);
@@ -172,10 +161,25 @@ bool plan_unmaps(const mapping_book& now, std::span<const change> changes, const
 
 }  // namespace
 
+bool plan_alone(const mapping_book& now, const change& what, const plan_limits& limits, plan_step& into) {
+  into.what = what.what;
+  into.at = what.at;
+  into.served_count = 1;
+  if (what.what == change::kind::map) {
+    into.host = what.host;
+    into.writable = what.writable;
+    return limits.mappings_available != 0 && what.at.size <= limits.piece_bytes && is_plain_map(what, limits) &&
+           now.is_free(what.at);
+  }
+  spot found;
+  into.is_just_what_is_held = true;
+  return what.what == change::kind::unmap && find_unmap(now, what, limits, found);
+}
+
 bool make_plain_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
   if (changes.empty()) return true;
   if (!are_like_the_first(changes)) return false;
-  if (now.size() > in_the_cache && changes.size() > 1)
+  if (now.size() > in_the_cache)
     for (const auto& what : changes) now.prefetch(what.at.iova);
   const bool maps = changes.front().what == change::kind::map;
   const bool made = maps ? plan_maps(now, changes, limits, into) : plan_unmaps(now, changes, limits, into);

@@ -2,8 +2,8 @@
 //
 // The plan of a batch in which no change has to do with another, but for neighbours that become one: only maps, or only
 // unmaps of just what was mapped. That is what an emulated IOMMU or a burst of regions asks for, most of the time, and it is
-// planned for a fraction of the cost. Steps are in the order of the addresses; else the plan is the one that the planner
-// would make.
+// planned for a fraction of the cost; a change alone for a tenth. Steps are in the order of the addresses; else the plan is
+// the one that the planner would make.
 //
 // Threading: a pure function of its arguments; each thread keeps what memory it worked in.
 
@@ -15,6 +15,9 @@
 #include "dma/planner.hpp"
 
 namespace tidemark::dma {
+
+/// The one step, new, that a change alone comes to. False where it does not come to one, or something is wrong with it.
+bool plan_alone(const mapping_book& now, const change& what, const plan_limits& limits, plan_step& into);
 
 /// False, and nothing in `into`, where it is another batch, is more than the planner's usual limits allow, or something is
 /// wrong with it.

@@ -35,13 +35,26 @@ std::string in_words(std::uint64_t bytes) { return std::to_string(bytes) + " byt
 
 }  // namespace
 
-void plan_run::begin(std::span<const change> changes, const plan_limits& limits) {
+void plan_run::start(std::span<const change> changes, std::uint64_t page_size) {
   changes_ = changes;
   outcomes_.resize(changes.size());
   for (auto& one : outcomes_) one.reset();
   deeds_.clear();
-  page_size_ = limits.page_size;
+  page_size_ = page_size;
   next_ = 0;
+}
+
+change_outcome& plan_run::carry_out(const change& only, const plan_step& planned, std::uint64_t page_size,
+                                    backend::iommu& driver) {
+  start({&only, 1}, page_size);
+  plan_.clear();
+  plan_.served.push_back(0);
+  planned.what == change::kind::map ? map(planned, driver) : unmap(planned, driver);
+  return outcomes_.front();
+}
+
+void plan_run::begin(std::span<const change> changes, const plan_limits& limits) {
+  start(changes, limits.page_size);
   make_plan(book_, changes_, limits, plan_);
   for (auto& refusal : plan_.refused) outcomes_[refusal.which].failure = std::make_unique<error>(std::move(refusal.why));
   if (!plan_.settled.empty()) answer_settled();

@@ -55,6 +55,10 @@ class plan_run {
   /// is not done fails as aborted, and a cut map's pieces are taken back.
   bool advance(backend::iommu& driver, const std::atomic<bool>& closing);
 
+  /// Carries out a change alone, planned by who calls as the first of a plan. What came of it is valid until the next
+  /// change.
+  change_outcome& carry_out(const change& only, const plan_step& planned, std::uint64_t page_size, backend::iommu& driver);
+
   /// Of each change; valid when advance() answered false.
   std::vector<change_outcome>& outcomes() noexcept { return outcomes_; }
 
@@ -76,6 +80,7 @@ class plan_run {
     error why;
   };
 
+  void start(std::span<const change> changes, std::uint64_t page_size);
   void answer_settled();
   void abandon(backend::iommu& driver);
   bool is_dead(const plan_step& step) const;
