@@ -25,6 +25,8 @@ namespace {
 // Many short turns: where the host takes a processor away it hits few of them.
 constexpr int rounds_of_small_maps = 21;
 constexpr int rounds_of_large_maps = 3;  // and of stalls
+constexpr std::uint64_t in_place_requests = 64;
+constexpr std::uint64_t in_place_memory_bytes = std::uint64_t{16} << 20;
 
 /// All measurements of one run, one after the other, on one loop.
 class map_bench {
@@ -128,6 +130,9 @@ class map_bench {
     report.plain_pin.push_back(plain->pin);
     report.engine.push_back(engine->longest_gap);
     report.engine_pin.push_back(engine->pin);
+    auto in_place = co_await gap_in_place();
+    if (!in_place) co_return in_place.error();
+    report.in_place.push_back(*in_place);
     report.idle.push_back(co_await longest_idle_gap(loop_, engine->pin));
     co_return result<void>{};
   }
@@ -135,6 +140,23 @@ class map_bench {
   // Memory not touched yet: the kernel gives its pages while it pins them, as for a guest that has just been started.
   result<bench_memory> fresh_memory() const {
     return bench_memory::make(request_.config.bench_memory_bytes, request_.config.bench_pages);
+  }
+
+  /// With as many requests in flight as one turn of the loop may carry out.
+  task<result<nanoseconds>> gap_in_place() {
+    auto chosen = request_.config;
+    chosen.bench_memory_bytes = std::min(chosen.bench_memory_bytes, in_place_memory_bytes);
+    chosen.bench_in_flight = in_place_requests;
+    auto memory = bench_memory::make(chosen.bench_memory_bytes, chosen.bench_pages);
+    if (!memory) co_return memory.error();
+    memory->touch();
+    auto what = make_script(map_pattern::viommu, chosen);
+    what.resident = memory->lock();
+    engine_side side(loop_, kernel_, device_);
+    if (auto opened = co_await side.open(); !opened) co_return opened.error();
+    auto gap = co_await gap_beside(loop_, side, what, *memory);
+    if (auto closed = co_await side.close(); !closed) co_return closed.error();
+    co_return gap;
   }
 
   task<result<watched_pin>> pin_on_engine() {

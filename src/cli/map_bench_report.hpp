@@ -48,6 +48,7 @@ pattern_report compare(map_pattern which, const std::vector<measured>& engine, c
 /// host's own stalls hit one of them sooner or later.
 struct stall_report {
   std::vector<nanoseconds> engine;
+  std::vector<nanoseconds> in_place;    ///< while pages were mapped on the loop itself, as many at a time as it may
   std::vector<nanoseconds> idle;        ///< while nothing was done for as long: what the host adds
   std::vector<nanoseconds> beside;      ///< while a thread of its own made the ioctl: what the host adds when it is busy
   std::vector<nanoseconds> plain_pin;   ///< how long it was in the ioctl, which is what a plain loop stands still

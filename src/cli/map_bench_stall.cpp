@@ -89,6 +89,16 @@ task<result<watched_pin>> pin_watched(ring::uring_loop& loop, plain_side& plain,
   co_return watched_pin{longest_gap, *pin};
 }
 
+task<result<nanoseconds>> gap_beside(ring::uring_loop& loop, engine_side& engine, const script& what,
+                                     const bench_memory& memory) {
+  ticker ticks(loop);
+  ticks.start();
+  const auto played = co_await engine.play(what, memory.host());
+  const auto gap = co_await ticks.stop();
+  if (!played) co_return played.error();
+  co_return gap;
+}
+
 task<nanoseconds> longest_idle_gap(ring::uring_loop& loop, nanoseconds duration) {
   ticker ticks(loop);
   ticks.start();

@@ -30,6 +30,10 @@ ring::task<result<watched_pin>> pin_watched(ring::uring_loop& loop, engine_side&
 /// the host's doing: no engine can do better there.
 ring::task<result<watched_pin>> pin_watched(ring::uring_loop& loop, plain_side& plain, const bench_memory& memory);
 
+/// The gap while pages are mapped and unmapped as `what` says, which the engine does on the loop itself as far as it may.
+ring::task<result<nanoseconds>> gap_beside(ring::uring_loop& loop, engine_side& engine, const script& what,
+                                           const bench_memory& memory);
+
 /// The gap while nothing is done.
 ring::task<nanoseconds> longest_idle_gap(ring::uring_loop& loop, nanoseconds duration);
 

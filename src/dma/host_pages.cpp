@@ -24,7 +24,8 @@ std::uint64_t host_page() noexcept {
   return size;
 }
 
-unsigned processors() noexcept { return std::clamp(std::thread::hardware_concurrency(), 1U, threads_max); }
+/// All but one, on which the program's loop goes on.
+unsigned processors() noexcept { return std::clamp(std::thread::hardware_concurrency(), 2U, threads_max + 1) - 1; }
 
 }  // namespace
 
