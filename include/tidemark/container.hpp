@@ -58,8 +58,10 @@ std::string_view name_of(iommu_type type) noexcept;
 struct container_info {
   iommu_type type = iommu_type::type1v2;
   std::uint64_t page_sizes = 0;  ///< a bit for each IOMMU page size; the lowest is the granule of every range
-  std::uint64_t mappings_available =
-      65535;                        ///< mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
+  /// Mappings the kernel still allowed when asked (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, 5.10); where it does not tell: all that
+  /// it allows by default (vfio_iommu_type1.dma_entry_limit), those that are held included.
+  std::uint64_t mappings_available = 65535;
+  bool tells_mappings_available = false;
   std::vector<iova_range> windows;  ///< usable IOVAs, ascending; none reported: all are (with sPAPR v2: as it makes windows)
   bool can_unmap_all = false;       ///< VFIO_UNMAP_ALL
   bool can_cut_maps = true;         ///< a large map may be made piece by piece; sPAPR makes windows and registers by maps

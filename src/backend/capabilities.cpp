@@ -44,6 +44,7 @@ result<void> read_available(bytes answer, std::size_t offset, container_info& in
   vfio_iommu_type1_info_dma_avail capability;
   if (!copy_at(answer, offset, capability)) return malformed("the mapping budget capability is cut off");
   info.mappings_available = capability.avail;
+  info.tells_mappings_available = true;
   return {};
 }
 

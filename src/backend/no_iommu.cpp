@@ -22,6 +22,7 @@ result<container_info> no_iommu::read_info() {
   // Nothing is to be refused by page size or budget: what is wrong with every request is said by map().
   info.page_sizes = 4096;
   info.mappings_available = std::numeric_limits<std::uint64_t>::max();
+  info.tells_mappings_available = true;
   return info;
 }
 

@@ -141,6 +141,7 @@ result<container_info> spapr::read_info() {
   info.can_unmap_gaps = false;
   info.page_sizes = page_sizes_;
   info.mappings_available = std::numeric_limits<std::uint64_t>::max();
+  info.tells_mappings_available = true;
   if (!v2_) info.windows.push_back(windows_.front().at);
   return info;
 }

@@ -150,7 +150,7 @@ void carrier::call(container_request& which) {
   auto info = file_.info();
   if (!info) book_.clear();  // the last group took the mappings with it
   info_ = info ? std::move(*info) : container_info{};
-  const auto held = std::uint64_t{book_.size()};
+  const auto held = info_.tells_mappings_available ? std::uint64_t{book_.size()} : 0;
   budget_ = info_.mappings_available + std::min(held, ~info_.mappings_available);  // some drivers know no limit
 }
 

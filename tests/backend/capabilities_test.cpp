@@ -106,6 +106,7 @@ BOOST_AUTO_TEST_CASE(a_good_chain_is_read_whole) {
   BOOST_TEST(info.can_track_dirty);
   BOOST_TEST(info.dirty_bitmap_bytes_max == 1U << 20);
   BOOST_TEST(info.mappings_available == 123U);
+  BOOST_TEST(info.tells_mappings_available);
   BOOST_TEST((info.windows == std::vector<iova_range>{{0, 0xfee00000}, {0xfef00000, 0x7f01100000}}));
 }
 
@@ -114,6 +115,7 @@ BOOST_AUTO_TEST_CASE(without_flags_the_host_page_and_the_defaults_hold) {
   const auto info = answer(0, 0x40000000).read().value();
   BOOST_TEST(info.page_sizes == host_page);
   BOOST_TEST(info.mappings_available == 65535U);
+  BOOST_TEST(!info.tells_mappings_available);
   BOOST_TEST(info.windows.empty());
   BOOST_TEST(!info.can_track_dirty);
 }

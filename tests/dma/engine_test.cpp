@@ -295,6 +295,19 @@ BOOST_AUTO_TEST_CASE(a_batch_over_the_budget_is_refused_before_anything_is_mappe
   BOOST_TEST(on.map(on.pages(24, 1)).has_value());
 }
 
+// covers R6 R20: kernels before 5.10 do not tell, and what they hold is counted once, whatever groups come
+BOOST_AUTO_TEST_CASE(a_budget_that_the_kernel_does_not_tell_stays_the_same) {
+  kernel::model_options options;
+  options.version = {5, 4};
+  options.mapping_budget = 1 << 20;
+  engine on({.in_place_bytes_max = 0}, options);
+  std::vector<change> all;
+  for (std::uint64_t i = 0; i < 65535; ++i) all.push_back(on.pages(16 + 2 * i, 1));
+  BOOST_REQUIRE(on.map(on.pages(0, 1)));
+  BOOST_REQUIRE(on.done<container_info>([&](auto token) { on.here->async_connect(1, std::move(token)); }));
+  BOOST_TEST((on.apply(std::move(all)).error().code == make_error_code(errc::no_mapping_left)));
+}
+
 // covers R21
 BOOST_AUTO_TEST_CASE(a_map_outside_the_windows_is_refused_before_the_ioctl) {
   engine on;
