@@ -11,9 +11,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <mutex>
 #include <utility>
+
+#include "core/light_mutex.hpp"
 
 namespace tidemark::dma {
 
@@ -55,6 +56,9 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     cost_waiting = 0;
   }
 
+  /// What was done in the lane is seen by whoever finds it idle, close() included, which has no lock then.
+  void set_busy(bool is) noexcept { busy.store(is, std::memory_order_release); }
+
   /// Hands the inbox to the worker. No turn need be posted meanwhile: the executor has work until it comes back.
   void hand_over() {
     waits_for_turn = false;
@@ -86,7 +90,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     done.push_back(item);
     bool must_post;
     {
-      std::lock_guard lock(mutex);
+      const std::lock_guard lock(mutex);
       if (was_in) ++to_leave;
       must_post = add_outcomes(done);
     }
@@ -99,10 +103,10 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     for (;;) {
       batch taken;
       {
-        std::lock_guard lock(mutex);
+        const std::lock_guard lock(mutex);
         if (!unfinished) {
           if (busy || inbox.empty()) return;  // whoever is in the lane looks into the inbox when he leaves
-          busy = true;
+          set_busy(true);
         }
         take_inbox(taken);
       }
@@ -111,10 +115,10 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
       const auto count = done.size();
       bool must_post;
       {
-        std::lock_guard lock(mutex);
+        const std::lock_guard lock(mutex);
         to_leave += count;
         must_post = add_outcomes(done);
-        if (!unfinished) busy = false;
+        if (!unfinished) set_busy(false);
       }
       if (must_post) post_turn();
     }
@@ -137,7 +141,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   bool look(std::size_t& spent, batch& taken, batch& done) {
     bool must_post = false;
     {
-      std::lock_guard lock(mutex);
+      const std::lock_guard lock(mutex);
       done.swap(outbox);
       turn_posted = false;
       if (waits_for_turn && !busy) must_post = take_or_leave(spent, taken);
@@ -153,17 +157,17 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     if (cost_waiting > bounds.in_place_max) return hand_over(), false;
     if (cost_waiting > bounds.in_place_max - spent) return want_turn();
     spent += cost_waiting;
-    busy = !inbox.empty();  // what waited may have been cancelled
+    set_busy(!inbox.empty());  // what waited may have been cancelled
     take_inbox(taken);
     return false;
   }
 
   void carry_out_here(batch& taken, batch& done) {
     work(taken, done, closed);
-    std::lock_guard lock(mutex);
-    busy = false;
+    const std::lock_guard lock(mutex);
+    set_busy(false);
     if (!inbox.empty()) hand_over();
-    if (closed) left.notify_all();
+    if (closed) busy.notify_all();
   }
 
   void complete(batch& done) {
@@ -189,7 +193,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
       completed_here = before;
       if (all) return;
       {
-        std::lock_guard lock(box.mutex);
+        const std::lock_guard lock(box.mutex);
         left.splice(left.end(), box.outbox);
         left.swap(box.outbox);
         box.turn_posted = true;
@@ -203,7 +207,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   const limits bounds;
   const carry_out work;
 
-  std::mutex mutex;
+  core::light_mutex mutex;
   batch inbox;
   batch outbox;
   asio::any_io_executor has_work;  // while the worker has something
@@ -211,10 +215,9 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   std::size_t to_leave = 0;        // of those, in the outbox
   std::size_t cost_waiting = 0;    // of the inbox
   worker* hand = nullptr;          // until it is closed
-  bool busy = false;               // somebody is in the lane
+  std::atomic<bool> busy = false;  // somebody is in the lane; changes under the lock
   bool waits_for_turn = false;     // the inbox, for the executor; else the worker was woken for it
   bool turn_posted = false;
-  std::condition_variable left;      // the executor's thread has, while the lane is closing
   std::atomic<bool> closed = false;  // changes under the lock
 };
 
@@ -231,7 +234,7 @@ void lane::submit(std::unique_ptr<request> item, const submission& how) {
   boost::system::error_code refusal;
   std::shared_ptr<mailbox> posts;  // the request may complete as soon as the lock is let go of, and its handler end the lane
   {
-    std::lock_guard lock(box.mutex);
+    const std::lock_guard lock(box.mutex);
     if (box.closed) {
       refusal = make_error_code(errc::closed);
     } else if (!how.always && box.in_lane >= box.bounds.queue_max) {
@@ -252,7 +255,7 @@ void lane::canceller::operator()(asio::cancellation_type) const {
   const auto box = box_.lock();
   if (!box) return;
   {
-    std::lock_guard lock(box->mutex);
+    const std::lock_guard lock(box->mutex);
     if (!std::exchange(item_->waiting_, false)) return;
     box->inbox.erase(box->inbox.iterator_to(*item_));
   }
@@ -263,15 +266,12 @@ void lane::close() {
   auto& box = *mailbox_;
   batch left;
   {
-    std::unique_lock lock(box.mutex);
+    const std::lock_guard lock(box.mutex);
     box.closed = true;
     box.take_inbox(left);
   }
   worker_.reset();
-  {
-    std::unique_lock lock(box.mutex);
-    box.left.wait(lock, [&] { return !box.busy; });
-  }
+  box.busy.wait(true);  // for the executor's thread, if that is in the lane
   while (!left.empty()) {
     auto& item = left.front();
     left.pop_front();
