@@ -66,7 +66,8 @@ struct container_info {
   bool can_unmap_all = false;       ///< VFIO_UNMAP_ALL
   bool can_cut_maps = true;         ///< a large map may be made piece by piece; sPAPR makes windows and registers by maps
   bool can_unmap_gaps = true;       ///< an unmap may span where nothing is mapped; sPAPR's may not
-  bool can_track_dirty = false;     ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
+  bool can_release_addresses = false;  ///< VFIO_UPDATE_VADDR: memory may move in this process; not with emulated IOMMUs
+  bool can_track_dirty = false;        ///< VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION with the host's page size
   std::uint64_t dirty_bitmap_bytes_max = 0;  ///< the largest bitmap of one query or unmap
 
   std::uint64_t page_size() const noexcept { return page_sizes & (~page_sizes + 1); }

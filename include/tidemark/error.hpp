@@ -40,6 +40,8 @@ enum class operation : std::uint8_t {
   start_dirty_tracking,
   stop_dirty_tracking,
   query_dirty,
+  release_addresses,
+  renew_addresses,
   add_region,
   remove_region,
   populate_region,
@@ -82,6 +84,8 @@ enum class errc : int {
   undecided,                ///< the connection broke between "you may run" and "I run": neither side may assume
   outside_window,           ///< a map that is not wholly inside one IOVA window
   no_mapping_left,          ///< more mappings than the kernel allows the container
+  release_not_supported,    ///< the kernel, or a group in the container, cannot let go of host addresses
+  addresses_released,       ///< a mapping has no host address now, and is to be given one first
 };
 
 const boost::system::error_category& tidemark_category() noexcept;

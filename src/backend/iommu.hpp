@@ -13,6 +13,7 @@
 
 #include <tidemark/container.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -39,6 +40,18 @@ class iommu {
   }
   virtual result<void> query_dirty(iova_range range, std::span<std::uint64_t> /*dirty*/) {
     return make_error(operation::query_dirty, errc::dirty_not_supported, range);
+  }
+
+  // Only where container_info::can_release_addresses.
+
+  /// VFIO_DMA_UNMAP_FLAG_VADDR of the mappings in the range, of everything where it is empty and can_unmap_all. All of them
+  /// or none; one that is released already is EINVAL. Gives their bytes.
+  virtual result<std::uint64_t> release_addresses(iova_range range) {
+    return make_error(operation::release_addresses, errc::release_not_supported, range);
+  }
+  /// VFIO_DMA_MAP_FLAG_VADDR of one mapping that is released.
+  virtual result<void> renew_address(iova_range range, std::byte* /*host*/) {
+    return make_error(operation::renew_addresses, errc::release_not_supported, range);
   }
 };
 

@@ -59,12 +59,21 @@ result<container_info> type1::read_info() {
   auto info = read_iommu_info(*answer, host_page_size());
   if (!info) return info;
   info->type = v2_ ? iommu_type::type1v2 : iommu_type::type1;
-  const int unmaps_all = kernel_.ioctl(file_, VFIO_CHECK_EXTENSION, std::uintptr_t{VFIO_UNMAP_ALL});
-  if (unmaps_all < 0) return kernel_error(operation::get_info, -unmaps_all, {}, "VFIO_CHECK_EXTENSION of VFIO_UNMAP_ALL");
-  info->can_unmap_all = unmaps_all > 0;
+  const auto unmaps_all = offers(VFIO_UNMAP_ALL, "VFIO_UNMAP_ALL");
+  if (!unmaps_all) return unmaps_all.error();
+  info->can_unmap_all = *unmaps_all;
+  const auto releases = offers(VFIO_UPDATE_VADDR, "VFIO_UPDATE_VADDR");  // a group with an emulated IOMMU takes it away
+  if (!releases) return releases.error();
+  info->can_release_addresses = *releases;
   if (!v2_) info->can_track_dirty = false;  // v1 reports the capability and refuses VFIO_IOMMU_DIRTY_PAGES
   info_ = *info;
   return info;
+}
+
+result<bool> type1::offers(std::uintptr_t extension, const char* name) const {
+  const int answer = kernel_.ioctl(file_, VFIO_CHECK_EXTENSION, extension);
+  if (answer < 0) return kernel_error(operation::get_info, -answer, {}, std::string("VFIO_CHECK_EXTENSION of ") + name);
+  return answer > 0;
 }
 
 result<void> type1::map(const mapping& what) {
@@ -138,6 +147,29 @@ result<void> type1::query_dirty(iova_range range, std::span<std::uint64_t> dirty
   new (request->data) vfio_iommu_type1_dirty_bitmap_get{range.iova, range.size, bitmap_for(range, info_.page_size(), dirty)};
   if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_DIRTY_PAGES, request); answer < 0)
     return kernel_error(operation::query_dirty, -answer, range);
+  return {};
+}
+
+result<std::uint64_t> type1::release_addresses(iova_range range) {
+  vfio_iommu_type1_dma_unmap request{};
+  request.argsz = sizeof request;
+  request.flags = VFIO_DMA_UNMAP_FLAG_VADDR | (range.size == 0 ? VFIO_DMA_UNMAP_FLAG_ALL : 0U);
+  request.iova = range.iova;
+  request.size = range.size;
+  if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_UNMAP_DMA, &request); answer < 0)
+    return kernel_error(operation::release_addresses, -answer, range, "VFIO_DMA_UNMAP_FLAG_VADDR");
+  return std::uint64_t{request.size};
+}
+
+result<void> type1::renew_address(iova_range range, std::byte* host) {
+  vfio_iommu_type1_dma_map request{};
+  request.argsz = sizeof request;
+  request.flags = VFIO_DMA_MAP_FLAG_VADDR;
+  request.vaddr = reinterpret_cast<std::uintptr_t>(host);
+  request.iova = range.iova;
+  request.size = range.size;
+  if (const int answer = kernel_.ioctl(file_, VFIO_IOMMU_MAP_DMA, &request); answer < 0)
+    return kernel_error(operation::renew_addresses, -answer, range, "VFIO_DMA_MAP_FLAG_VADDR");
   return {};
 }
 

@@ -27,8 +27,11 @@ class type1 final : public iommu {
   result<std::uint64_t> unmap_all() override;
   result<void> set_dirty_tracking(bool on) override;
   result<void> query_dirty(iova_range range, std::span<std::uint64_t> dirty) override;
+  result<std::uint64_t> release_addresses(iova_range range) override;
+  result<void> renew_address(iova_range range, std::byte* host) override;
 
  private:
+  result<bool> offers(std::uintptr_t extension, const char* name) const;
   result<void> check_bitmap(operation what, iova_range range, std::span<const std::uint64_t> dirty) const;
 
   kernel::files& kernel_;

@@ -61,6 +61,10 @@ class category final : public boost::system::error_category {
         return "not inside one IOVA window";
       case errc::no_mapping_left:
         return "the kernel allows no more mappings";
+      case errc::release_not_supported:
+        return "host addresses cannot be released";
+      case errc::addresses_released:
+        return "a mapping has no host address now";
     }
     return "unknown error";
   }
@@ -103,6 +107,10 @@ std::string_view name_of(operation what) noexcept {
       return "stop dirty tracking";
     case operation::query_dirty:
       return "query dirty pages";
+    case operation::release_addresses:
+      return "release host addresses";
+    case operation::renew_addresses:
+      return "renew host addresses";
     case operation::add_region:
       return "add region";
     case operation::remove_region:

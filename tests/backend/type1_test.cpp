@@ -432,6 +432,49 @@ BOOST_AUTO_TEST_CASE(a_kernel_without_tracking_says_so) {
     BOOST_TEST(failure.code == make_error_code(errc::dirty_not_supported));
 }
 
+// covers R24: pages of an emulated IOMMU are pinned as its devices ask, from addresses that must be there
+BOOST_AUTO_TEST_CASE(addresses_can_be_released_while_every_group_has_an_iommu) {
+  kernel::model model;
+  type1 backend(model);
+  BOOST_TEST(backend.connect(2).value().can_release_addresses);
+  BOOST_TEST(!backend.connect(0).value().can_release_addresses);
+  BOOST_REQUIRE(backend.disconnect(0));
+  BOOST_TEST(backend.info().value().can_release_addresses);
+  kernel::model_options options;
+  options.version = {5, 11};
+  kernel::model old(options);
+  BOOST_TEST(!type1(old).connect(2).value().can_release_addresses);
+}
+
+// covers R24
+BOOST_AUTO_TEST_CASE(a_kernel_that_does_not_say_whether_addresses_can_be_released_gets_no_container) {
+  kernel::model model;
+  ruled_kernel files(model);
+  files.set_rule([](unsigned long request, std::uintptr_t argument) {
+    return request == VFIO_CHECK_EXTENSION && argument == VFIO_UPDATE_VADDR ? std::optional(-EIO) : std::nullopt;
+  });
+  BOOST_TEST(says(connect_fails(files, 2), "VFIO_CHECK_EXTENSION of VFIO_UPDATE_VADDR"));
+  nothing_is_open(model);
+}
+
+// covers R24
+BOOST_AUTO_TEST_CASE(addresses_go_and_come_with_the_flags_of_the_kernel) {
+  kernel::model model;
+  type1 backend(model);
+  BOOST_REQUIRE(backend.connect(2));
+  BOOST_REQUIRE(backend.map(pages_at(0, 4)));
+  BOOST_REQUIRE(backend.map(pages_at(8 * page, 2)));
+  auto& driver = **backend.driver(operation::release_addresses, {});
+  BOOST_TEST(driver.release_addresses({0, 8 * page}).value() == 4 * page);
+  BOOST_TEST(driver.release_addresses({}).error().code.value() == EINVAL);  // all or none, and one is already
+  const auto refused = driver.renew_address({0, page}, memory.data()).error();
+  BOOST_TEST(refused.code.value() == EINVAL);
+  BOOST_TEST(says(refused, "renew host addresses [0x0, +0x1000): Invalid argument: VFIO_DMA_MAP_FLAG_VADDR"));
+  BOOST_TEST(driver.renew_address({0, 4 * page}, memory.data() + page).has_value());
+  BOOST_TEST(driver.release_addresses({}).value() == 6 * page);
+  BOOST_TEST(model.mappings()[0].vaddr == reinterpret_cast<std::uintptr_t>(memory.data() + page));
+}
+
 BOOST_AUTO_TEST_CASE(before_a_group_is_connected_every_request_is_refused) {
   kernel::model model;
   type1 backend(model);
