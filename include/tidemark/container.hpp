@@ -77,7 +77,7 @@ struct container_info {
 /// container_info::page_size().
 struct mapping {
   iova_range at;
-  void* host = nullptr;  ///< stays mapped in this process until the unmap has completed
+  void* host = nullptr;  ///< stays mapped in this process until the unmap has completed, or async_release_addresses has
   bool writable = true;  ///< devices may always read
   /// Bytes, a power of two: unmaps to come name whole aligned units of so many bytes (or all of this mapping, if it is
   /// larger). So neighbours of one unit that are asked for together may become one mapping of the kernel, by one ioctl. 0:
@@ -90,6 +90,12 @@ struct mapping {
 
 /// A step of container::async_apply: something to map, or a range to unmap.
 using change = std::variant<mapping, iova_range>;
+
+/// Memory that this process sees elsewhere now: the same pages, after mremap(2) or in a memfd that was mapped once more.
+struct moved_memory {
+  iova_range at;         ///< where devices see it: mappings, or a part of them, without a gap
+  void* host = nullptr;  ///< where this process sees the first byte of it
+};
 
 /// What a container is told of the program around it.
 struct container_options {
@@ -209,6 +215,32 @@ class container {
     return detail::initiate<Token>(this, token, &container::start_query_dirty, range, dirty);
   }
 
+  // Memory that moves in this process, as for a live update, while devices go on reaching it: async_release_addresses; move
+  // it; async_renew_addresses. In between every page stays pinned, mapped and tracked. Mappings may be unmapped, and new
+  // ones made; refused as errc::addresses_released are a transaction that unmaps what has no address, since it could not be
+  // taken back, and a group that comes, which the kernel could not pin for.
+
+  /// VFIO_DMA_UNMAP_FLAG_VADDR: from now on nobody uses the host addresses of the mappings there are. All of them or, on
+  /// failure, none; may be repeated. errc::release_not_supported where container_info::can_release_addresses is false.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_release_addresses(Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_release_addresses);
+  }
+
+  /// VFIO_DMA_MAP_FLAG_VADDR: where the memory is now. `all`, in any order, tells it of every mapping whose address is
+  /// released, and of no other, unless it is what is known of that already. That the pages are the same is your promise.
+  ///
+  /// Refused before the kernel is asked, so that nothing has changed: errc::addresses_released, a mapping is left without an
+  /// address; ENOENT, nothing is mapped there; EINVAL: misaligned, told twice, another address than is known, or a mapping
+  /// that would be torn: what was mapped at once, or became one by mapping::unit, has moved as a whole.
+  ///
+  /// The mappings get their addresses in ascending order of IOVA. If the kernel refuses one, those below have theirs, that
+  /// one (error::range) and those above have none, and error::undone says so: ask again for all of them.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_renew_addresses(std::vector<moved_memory> all, Token&& token) {
+    return detail::initiate<Token>(this, token, &container::start_renew_addresses, std::move(all));
+  }
+
  private:
   void start_connect(placed_completion<container_info> done, unsigned group);
   void start_disconnect(placed_completion<void> done, unsigned group);
@@ -221,6 +253,8 @@ class container {
   void start_unmap(placed_completion<std::uint64_t> done, iova_range range, std::span<std::uint64_t> dirty);
   void start_tracking(placed_completion<void> done, bool on);
   void start_query_dirty(placed_completion<void> done, iova_range range, std::span<std::uint64_t> dirty);
+  void start_release_addresses(placed_completion<void> done);
+  void start_renew_addresses(placed_completion<void> done, std::vector<moved_memory> all);
 
   class state;
   any_io_executor executor_;

@@ -56,7 +56,7 @@ void carrier::carry_out(lane::batch& from, lane::batch& done, const std::atomic<
     auto& first = as_request(from.front());
     if (is_large(first)) return;
     if (!first.is_change()) {
-      call(first);
+      call(first, closing);
       done.splice(done.end(), from, from.begin());
     } else if (std::next(from.begin()) == from.end() && carry_out_alone(as_change(from.front()))) {
       done.splice(done.end(), from);
@@ -72,6 +72,7 @@ void carrier::carry_out(lane::batch& from, lane::batch& done, const std::atomic<
 bool carrier::carry_out_alone(change_request& only) {
   if (only.changes().size() != 1) return false;
   const auto& asked = only.changes().front();
+  if (asked.transaction != 0) return false;
   const auto driver = file_.driver(operation::map, {});
   plan_step step;
   if (!driver || !plan_alone(book_, asked, limits(), step)) return false;
@@ -143,8 +144,8 @@ void carrier::fail_all(work& which, const error& why, lane::batch& done) {
   done.splice(done.end(), which.requests);
 }
 
-void carrier::call(container_request& which) {
-  which.call(file_);
+void carrier::call(container_request& which, const std::atomic<bool>& closing) {
+  which.call({file_, book_, closing});
   const auto reads = file_.info_reads();
   if (std::exchange(info_reads_, reads) == reads) return;
   auto info = file_.info();

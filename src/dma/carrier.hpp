@@ -49,7 +49,7 @@ class carrier {
   bool begin(work& which, const std::atomic<bool>& closing, lane::batch& done);
   void finish(work& which, lane::batch& done);
   void fail_all(work& which, const error& why, lane::batch& done);
-  void call(container_request& which);
+  void call(container_request& which, const std::atomic<bool>& closing);
   bool is_large(const container_request& which) const;
 
   lane::batch overtaking();

@@ -10,6 +10,7 @@
 
 #include "dma/carrier.hpp"
 #include "dma/container_request.hpp"
+#include "dma/handover.hpp"
 #include "dma/host_pages.hpp"
 #include "dma/lane.hpp"
 
@@ -67,6 +68,17 @@ class container::state {
     });
   }
 
+  /// For calls about all mappings there are. `call`: result<void>(const dma::lane_place&, backend::iommu&, const
+  /// container_info&).
+  template <class Call>
+  void on_book(operation what, placed_completion<void> done, Call call) {
+    submit(what, {}, std::move(done), [what, call = std::move(call)](const dma::lane_place& in) mutable -> result<void> {
+      const auto driver = in.file.driver(what, {});
+      if (!driver) return driver.error();
+      return call(in, **driver, in.file.info().value());
+    });
+  }
+
   template <class T>
   void submit(const dma::change& asked, placed_completion<T>&& done) {
     send(std::make_unique<dma::single_change<T>>(asked, std::move(done)),
@@ -118,7 +130,12 @@ container::~container() = default;
 
 void container::start_connect(placed_completion<container_info> done, unsigned group) {
   state_->submit(operation::connect_container, {}, std::move(done),
-                 [group](backend::container_file& backend) { return backend.connect(group); });
+                 [group](const dma::lane_place& in) -> result<container_info> {
+                   // The kernel answers EBUSY, as if it did not fit: the next container would map from old addresses.
+                   if (auto there = dma::all_have_addresses(in.book, operation::connect_container); !there)
+                     return there.error();
+                   return in.file.connect(group);
+                 });
 }
 
 void container::start_disconnect(placed_completion<void> done, unsigned group) {
@@ -176,6 +193,21 @@ void container::start_tracking(placed_completion<void> done, bool on) {
 void container::start_query_dirty(placed_completion<void> done, iova_range range, std::span<std::uint64_t> dirty) {
   state_->on_driver(operation::query_dirty, range, std::move(done),
                     [range, dirty](backend::iommu& driver) { return driver.query_dirty(range, dirty); });
+}
+
+void container::start_release_addresses(placed_completion<void> done) {
+  state_->on_book(operation::release_addresses, std::move(done),
+                  [](const dma::lane_place& in, backend::iommu& driver, const container_info& info) {
+                    return dma::release_addresses(in.book, driver, info);
+                  });
+}
+
+void container::start_renew_addresses(placed_completion<void> done, std::vector<moved_memory> all) {
+  state_->on_book(
+      operation::renew_addresses, std::move(done),
+      [all = std::move(all)](const dma::lane_place& in, backend::iommu& driver, const container_info& info) mutable {
+        return dma::renew_addresses(in.book, driver, info, std::move(all), in.closing);
+      });
 }
 
 }  // namespace tidemark

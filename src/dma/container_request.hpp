@@ -12,19 +12,29 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/dispatch.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "backend/container_file.hpp"
 #include "dma/lane.hpp"
+#include "dma/mapping_book.hpp"
 #include "dma/planner.hpp"
 
 namespace tidemark::dma {
+
+/// What a call may work with.
+struct lane_place {
+  backend::container_file& file;
+  mapping_book& book;
+  const std::atomic<bool>& closing;
+};
 
 class container_request : public lane::request {
  public:
@@ -39,7 +49,7 @@ class container_request : public lane::request {
 
   /// Whether it is a change_request; else it is a call.
   bool is_change() const noexcept { return is_change_; }
-  virtual void call(backend::container_file&) {}
+  virtual void call(const lane_place&) {}
 
  private:
   iova_range range_;
@@ -93,14 +103,20 @@ class finish {
   placed_completion<T> done_;
 };
 
-/// A call with its handler. `Call` is what to do: result<T>(backend::container_file&).
+/// A call with its handler. `Call` is what to do: result<T>(backend::container_file&), or of a lane_place.
 template <class T, class Call>
 class call_request final : public container_request {
  public:
   call_request(operation what, iova_range range, Call call, placed_completion<T>&& done)
       : container_request(range), call_(std::move(call)), finish_(std::move(done)), what_(what) {}
 
-  void call(backend::container_file& file) override { outcome_.emplace(call_(file)); }
+  void call(const lane_place& in) override {
+    if constexpr (std::is_invocable_v<Call&, const lane_place&>) {
+      outcome_.emplace(call_(in));
+    } else {
+      outcome_.emplace(call_(in.file));
+    }
+  }
   void refuse(boost::system::error_code code) noexcept override {
     outcome_.emplace(error{code, what_, range(), {}, "nothing was changed"});
   }

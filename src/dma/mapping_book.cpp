@@ -110,6 +110,7 @@ void mapping_book::clear() {
   leaves_.clear();
   leaves_.emplace(0, std::make_unique<leaf>());
   size_ = 0;
+  may_be_released_ = false;
 }
 
 // ---- Questions ----

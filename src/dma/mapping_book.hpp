@@ -36,16 +36,24 @@ class held_mapping {
   held_mapping(std::uint64_t size, std::byte* host, bool writable, bool continues) noexcept
       : size_(size | (writable ? writable_bit : 0) | (continues ? continues_bit : 0)), host_(host) {}
 
-  std::uint64_t size() const noexcept { return size_ & ~(writable_bit | continues_bit); }  ///< bytes
-  std::byte* host() const noexcept { return host_; }                                       ///< of its first byte
+  std::uint64_t size() const noexcept { return size_ & ~(writable_bit | continues_bit | released_bit); }  ///< bytes
+  std::byte* host() const noexcept { return host_; }  ///< of its first byte
   bool writable() const noexcept { return (size_ & writable_bit) != 0; }
   bool continues() const noexcept { return (size_ & continues_bit) != 0; }  ///< a later piece of what was asked for as one
 
+  bool released() const noexcept { return (size_ & released_bit) != 0; }  ///< its memory may be elsewhere than at host()
+
   void set_continues(bool is) noexcept { size_ = is ? size_ | continues_bit : size_ & ~continues_bit; }
+  void release() noexcept { size_ |= released_bit; }
+  void renew(std::byte* host) noexcept {
+    size_ &= ~released_bit;
+    host_ = host;
+  }
 
  private:
   static constexpr std::uint64_t writable_bit = 1;
   static constexpr std::uint64_t continues_bit = 2;
+  static constexpr std::uint64_t released_bit = 4;
 
   std::uint64_t size_ = 0;
   std::byte* host_ = nullptr;
@@ -117,6 +125,17 @@ class mapping_book {
   void remove(iova_range range);
   void clear();
 
+  // Host addresses that go and come (VFIO_UPDATE_VADDR). The entry that begins there is in the book.
+  void release(std::uint64_t iova) {
+    at(iova).release();
+    may_be_released_ = true;
+  }
+  void renew(std::uint64_t iova, std::byte* host) { at(iova).renew(host); }
+  /// Every entry has its address.
+  void all_renewed() noexcept { may_be_released_ = false; }
+  /// False: every entry has its address. True: look at them.
+  bool may_be_released() const noexcept { return may_be_released_; }
+
   /// The entry that begins there; end() when there is none.
   const_iterator find(std::uint64_t iova) const;
   /// The first entry that shares a byte with the range; end() when there is none.
@@ -142,6 +161,10 @@ class mapping_book {
   leaves::iterator leaf_of(std::uint64_t iova) {
     return leaves_.size() == 1 ? leaves_.begin() : std::prev(leaves_.upper_bound(iova));
   }
+  held_mapping& at(std::uint64_t iova) {
+    auto& in = *leaf_of(iova)->second;
+    return in.held[in.count_before(iova)];
+  }
   const_iterator lower_bound(std::uint64_t iova) const;
   leaves::iterator split(leaves::iterator full, std::uint64_t iova);
   leaves::iterator erase_leaf(leaves::iterator empty);
@@ -149,6 +172,7 @@ class mapping_book {
 
   leaves leaves_;
   std::size_t size_ = 0;
+  bool may_be_released_ = false;
 };
 
 }  // namespace tidemark::dma

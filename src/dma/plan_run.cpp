@@ -40,6 +40,7 @@ void plan_run::start(std::span<const change> changes, std::uint64_t page_size) {
   outcomes_.resize(changes.size());
   for (auto& one : outcomes_) one.reset();
   deeds_.clear();
+  looked_through_ = 0;
   page_size_ = page_size;
   next_ = 0;
 }
@@ -223,8 +224,9 @@ std::uint64_t plan_run::expect(const plan_step& step) {
 
 void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
   const auto changes = plan_.served_by(step);
-  const auto held = expect(step);
   const auto transaction = changes_[changes.front()].transaction;
+  if (const auto why = cannot_be_taken_back(transaction)) return fail(changes.front(), *why, driver);
+  const auto held = expect(step);
   if (transaction != 0) deeds_.push_back({transaction, {}, entries_in(step.at)});
   const auto unmapped = unmap_range(step, changes_[changes.front()].dirty, driver);
   if (unmapped && *unmapped == held) {
@@ -240,6 +242,21 @@ void plan_run::unmap(const plan_step& step, backend::iommu& driver) {
   const bool is_as_before = unmapped.error().code.category() == tidemark_category() || entries_in(step.at).size() <= 1;
   if (!is_as_before) return unmap_one_by_one(step, driver);
   for (const auto i : changes) fail(i, unmapped.error(), driver);
+}
+
+/// Looked for in all that is left of the transaction, before the first of it is unmapped.
+std::unique_ptr<error> plan_run::cannot_be_taken_back(std::uint32_t transaction) {
+  if (transaction == 0 || !book_.may_be_released() || std::exchange(looked_through_, transaction) == transaction) return {};
+  for (auto i = next_ - 1; i < plan_.steps.size(); ++i) {
+    const auto& step = plan_.steps[i];
+    const auto which = plan_.served_by(step).front();
+    if (step.what == change::kind::map || changes_[which].transaction != transaction) continue;
+    for (const auto& [iova, held] : entries_in(step.at))
+      if (held.released())
+        return std::make_unique<error>(make_error(operation::unmap, errc::addresses_released, {iova, held.size()},
+                                                  "it could not be mapped again, should a change fail: renew it first"));
+  }
+  return {};
 }
 
 result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver) {

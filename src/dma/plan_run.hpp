@@ -11,7 +11,8 @@
 //  - An unmap of several mappings that fails, or that unmapped not as much as the book says, may have done a part of it:
 //  each
 //    is unmapped by itself, which tells what is true (R18). Its dirty pages are lost then: all count as dirty (R26).
-//  - A transaction of which one change fails is taken back, last step first (R22).
+//  - A transaction of which one change fails is taken back, last step first (R22). So it must not unmap what has no host
+//    address now (R24): that could not be mapped again.
 //
 // Threading: one thread at a time.
 
@@ -93,6 +94,7 @@ class plan_run {
 
   std::uint64_t expect(const plan_step& step);
   void unmap(const plan_step& step, backend::iommu& driver);
+  std::unique_ptr<error> cannot_be_taken_back(std::uint32_t transaction);
   result<std::uint64_t> unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver);
   void unmap_one_by_one(const plan_step& step, backend::iommu& driver);
   std::vector<leftover> unmap_each(iova_range range, backend::iommu& driver);
@@ -112,6 +114,7 @@ class plan_run {
   std::span<const change> changes_;
   std::vector<change_outcome> outcomes_;
   std::vector<deed> deeds_;
+  std::uint32_t looked_through_ = 0;  // the transaction whose steps were, last
   std::uint64_t page_size_ = 4096;
   plan plan_;
   std::size_t next_ = 0;
