@@ -3,8 +3,8 @@
 // lifecycle_test [-- --kernel=linux]
 //
 // Devices, groups and containers as an address space brings them together and takes them apart (R1 to R13). Runs on the
-// model, and in the test guest on the real kernel; what a kernel cannot show is said, with the reason. regions_test.cpp, in
-// the same program, has what is mapped of regions (R23, R31).
+// model, and in the test guest on the real kernel; what a kernel cannot show is said, with the reason. In
+// the same program regions_test.cpp has what is mapped of regions (R23, R31), handover_test.cpp memory that moves (R24).
 
 #include <fcntl.h>
 #include <linux/pci_regs.h>
