@@ -36,6 +36,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -48,15 +49,21 @@ inline constexpr std::uint64_t page_bytes = 4096;
 
 /// Memory of the guest: what is migrated. `host` and `size` are multiples of page_bytes.
 struct ram_block {
-  std::string name;  ///< the same at source and destination
-  std::byte* host = nullptr;
-  std::uint64_t size = 0;  ///< bytes
+  std::string name;           ///< the same at source and destination
+  std::byte* host = nullptr;  ///< until async_move_blocks
+  std::uint64_t size = 0;     ///< bytes
 
   std::uint64_t pages() const noexcept { return size / page_bytes; }
 };
 
 /// Index into address_space::blocks().
 using block_index = std::uint32_t;
+
+/// Where this process sees a RAM block from now on: the same pages.
+struct moved_block {
+  block_index block = 0;
+  std::byte* host = nullptr;  ///< of its first byte; a multiple of page_bytes, and lies within IOMMU pages as it did before
+};
 
 /// What is behind a region.
 enum class region_kind : std::uint8_t {
@@ -206,6 +213,22 @@ class address_space {
     return detail::initiate<Token>(this, token, &address_space::start_discard, range);
   }
 
+  /// Moves RAM blocks in this process while devices go on reaching them, as for a live update (VFIO_UPDATE_VADDR). When no
+  /// container uses host addresses any more, `move` is called, once, on the executor: it moves the memory (mremap(2)), or
+  /// does nothing where it can be seen at both addresses already (a memfd, mapped once more). Then every container is told.
+  /// Events given meanwhile wait. That nobody else uses the old addresses, as a migration does, is your part.
+  ///
+  /// Refused, or failed before `move` has succeeded: no block has moved, error::undone says so. What fails behind it
+  /// (operation::renew_addresses) leaves the blocks where they are now, and some mappings without an address: DMA goes on
+  /// everywhere, but no group can come. Give the same once more, with a `move` that does nothing, to finish it.
+  ///
+  /// Errors: errc::region_unknown, a block that is not there; region_misaligned; EINVAL, a block that is given twice;
+  /// release_not_supported, a container that cannot (container_info::can_release_addresses); what `move` or the kernel says.
+  template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
+  auto async_move_blocks(std::vector<moved_block> blocks, std::function<result<void>()> move, Token&& token) {
+    return detail::initiate<Token>(this, token, &address_space::start_move_blocks, std::move(blocks), std::move(move));
+  }
+
   /// From now on what devices dirty is kept for `sink`. A container that cannot track has everything that is mapped in it
   /// count as dirty.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
@@ -233,6 +256,7 @@ class address_space {
   void start_remove(completion<void> done, iova_range range);
   void start_populate(completion<void> done, iova_range range);
   void start_discard(completion<void> done, iova_range range);
+  void start_move_blocks(completion<void> done, std::vector<moved_block> blocks, std::function<result<void>()> move);
   void start_tracking(completion<void> done, dirty_sink* sink);
   void start_sync(completion<void> done);
   void start_stop_tracking(completion<void> done);

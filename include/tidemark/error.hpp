@@ -46,6 +46,7 @@ enum class operation : std::uint8_t {
   remove_region,
   populate_region,
   discard_region,
+  move_blocks,
   connect_peer,
   send,
   receive,

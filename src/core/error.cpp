@@ -119,6 +119,8 @@ std::string_view name_of(operation what) noexcept {
       return "populate region";
     case operation::discard_region:
       return "discard region";
+    case operation::move_blocks:
+      return "move RAM blocks";
     case operation::connect_peer:
       return "connect to peer";
     case operation::send:

@@ -2,6 +2,8 @@
 
 #include <tidemark/address_space.hpp>
 
+#include <cerrno>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -52,6 +54,7 @@ class address_space::state final : public dma::container_user {
   task<result<void>> remove(iova_range range);
   task<result<void>> populate(iova_range range);
   task<result<void>> discard(iova_range range);
+  task<result<void>> move_blocks(std::vector<moved_block> moved, std::function<result<void>()> move);
   task<result<void>> start_tracking(dirty_sink& sink);
   task<result<void>> sync();
   task<result<void>> stop_tracking();
@@ -61,6 +64,7 @@ class address_space::state final : public dma::container_user {
   std::byte* memory_of(const region& added) const;
   result<ram_discard::requirement> require_discarding(const region& added);
   result<dma::placed_region*> granules_at(operation what, iova_range range);
+  result<void> check_moved(const std::vector<moved_block>& moved) const;
   template <class Change>
   void change(const dma::placed_region& of, iova_range range, Change make);
   task<void> sync_region(iova_range range);
@@ -206,6 +210,49 @@ task<result<void>> address_space::state::discard(iova_range range) {
   co_return unmapped;
 }
 
+// --- memory that moves ---
+
+/// Of blocks, and of what is mapped of them: a container must not be found unable when the memory has moved already.
+result<void> address_space::state::check_moved(const std::vector<moved_block>& moved) const {
+  std::map<block_index, std::byte*> to;
+  for (const auto& [block, host] : moved) {
+    if (block >= blocks_.size())
+      return make_error(operation::move_blocks, errc::region_unknown, {}, "RAM block " + std::to_string(block));
+    const auto& name = blocks_[block].name;
+    if (host == nullptr || !page_aligned(reinterpret_cast<std::uintptr_t>(host)))
+      return make_error(operation::move_blocks, errc::region_misaligned, {},
+                        "RAM block " + name + ": the address is a whole page of 4096 bytes");
+    if (!to.emplace(block, host).second)
+      return kernel_error(operation::move_blocks, EINVAL, {}, "RAM block " + name + " is given twice");
+  }
+  for (const auto& [iova, which] : regions_) {
+    const auto found = which.is_ram() && which.skipped.empty() ? to.find(which.asked.block) : to.end();
+    if (found == to.end()) continue;
+    for (const auto& where : which.in)
+      if (dma::fit(which.asked.at, found->second + which.asked.offset, where.page_size).mapped != where.mapped)
+        return make_error(operation::move_blocks, errc::region_misaligned, which.asked.at,
+                          "RAM block " + blocks_[found->first].name + ": within IOMMU pages of " +
+                              std::to_string(where.page_size) + " bytes it has to lie as before");
+  }
+  return {};
+}
+
+task<result<void>> address_space::state::move_blocks(std::vector<moved_block> moved, std::function<result<void>()> move) {
+  const auto held = co_await ranges_.lock(everything);
+  if (auto fits = check_moved(moved); !fits) co_return fits;
+  if (auto released = co_await placer_.release_addresses(regions_); !released) co_return released;
+  if (auto there = move ? move() : result<void>{}; !there) {
+    auto why = there.error();
+    const auto renewed = co_await placer_.renew_addresses(regions_);
+    why.undone = renewed ? "no block has moved" : "not undone: " + renewed.error().message();
+    co_return why;
+  }
+  for (const auto& [block, host] : moved) blocks_[block].host = host;
+  for (auto& [iova, which] : regions_)
+    if (which.is_ram()) which.memory = memory_of(which.asked);
+  co_return co_await placer_.renew_addresses(regions_);
+}
+
 // --- containers that come and go ---
 
 task<result<void>> address_space::state::join(container& coming, const container_info& offered) {
@@ -305,6 +352,10 @@ void address_space::start_populate(completion<void> done, iova_range range) {
 }
 void address_space::start_discard(completion<void> done, iova_range range) {
   ring::spawn(executor_, state_->discard(range), std::move(done));
+}
+void address_space::start_move_blocks(completion<void> done, std::vector<moved_block> blocks,
+                                      std::function<result<void>()> move) {
+  ring::spawn(executor_, state_->move_blocks(std::move(blocks), std::move(move)), std::move(done));
 }
 void address_space::start_tracking(completion<void> done, dirty_sink* sink) {
   ring::spawn(executor_, state_->start_tracking(*sink), std::move(done));

@@ -266,6 +266,44 @@ result<void> placer::resize(const container& which, std::uint64_t page_size, con
   return {};
 }
 
+// --- memory that moves ---
+
+task<result<void>> placer::release_addresses(const placed_regions& regions) {
+  const auto outcomes = co_await ask_all([&](member in, std::size_t) -> task<result<void>> {
+    co_return co_await in.where->async_release_addresses(resume_on{executor_});
+  });
+  auto failed = first_failure(outcomes);
+  if (!failed) co_return result<void>{};
+  const auto undoing = co_await ask_all([&](member in, std::size_t i) {
+    return outcomes[i] || is_of_kernel(outcomes[i].error()) ? renew(in, regions, i) : nothing();
+  });
+  failed->undone = taken_back("every mapping has its address", undoing);
+  co_return *failed;
+}
+
+task<result<void>> placer::renew_addresses(const placed_regions& regions) {
+  const auto outcomes = co_await ask_all([&](member in, std::size_t i) { return renew(in, regions, i); });
+  const auto failures = std::count_if(outcomes.begin(), outcomes.end(), [](const auto& one) { return !one; });
+  auto failed = first_failure(outcomes);
+  if (!failed) co_return result<void>{};
+  failed->undone = "in " + std::to_string(failures) + " of " + std::to_string(outcomes.size()) +
+                   " containers; in the first of them: " + failed->undone;
+  co_return *failed;
+}
+
+task<result<void>> placer::renew(member in, const placed_regions& regions, std::size_t index) {
+  std::vector<moved_memory> all;
+  for (const auto& [iova, which] : regions) {
+    if (!which.skipped.empty()) continue;
+    const auto& where = which.in[index];
+    for (const auto& run : set_in(where.held, which.all())) {
+      const auto range = which.range_of(where, run);
+      all.push_back({range, which.mapping_of(range).host});
+    }
+  }
+  co_return co_await in.where->async_renew_addresses(std::move(all), resume_on{executor_});
+}
+
 task<result<void>> placer::start_tracking(dirty_sink& sink) {
   std::size_t failures = 0;
   error failure;

@@ -49,6 +49,13 @@ class placer {
   /// The page size of a container has changed with a group that came or went. Refused where a granule does not suit it.
   result<void> resize(const container& which, std::uint64_t page_size, const placed_regions& regions);
 
+  // Memory that moves (R24). A failure says what of it is undone.
+
+  /// In every container, or in none.
+  ring::task<result<void>> release_addresses(const placed_regions& regions);
+  /// Where the regions' memory is now is told to every container; what one has been told already costs nothing.
+  ring::task<result<void>> renew_addresses(const placed_regions& regions);
+
   ring::task<result<void>> start_tracking(dirty_sink& sink);
   ring::task<result<void>> stop_tracking();
   /// Null while nobody tracks.
@@ -75,6 +82,7 @@ class placer {
   ring::task<result<void>> unmap_range(member in, const placed_region& which, iova_range range);
   ring::task<void> query_run(member in, const placed_region& which, iova_range range);
   ring::task<void> query_placement(member in, const placed_region& which, const placement& where);
+  ring::task<result<void>> renew(member in, const placed_regions& regions, std::size_t index);
   void warn_of(placement& where, error why) const;
   members::iterator find(const container& which);
 

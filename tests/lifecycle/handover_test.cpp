@@ -13,7 +13,9 @@
 #include <array>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
+#include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "conformance/edu_device.hpp"
@@ -48,24 +50,31 @@ class movable_page {
   ~movable_page() {
     ::munmap(at_, page);
     if (left_ != nullptr) ::munmap(left_, page);
+    if (next_ != nullptr) ::munmap(next_, page);
     if (file_ >= 0) ::close(file_);
   }
 
   std::uint8_t* data() const noexcept { return static_cast<std::uint8_t*>(at_); }
 
+  /// Where it will be. In a file it can be seen there already.
+  std::uint8_t* next() {
+    if (next_ == nullptr) next_ = file_ >= 0 ? map_anew(MAP_SHARED, file_) : map_anew(MAP_PRIVATE | MAP_ANONYMOUS);
+    BOOST_REQUIRE(next_ != MAP_FAILED);
+    return static_cast<std::uint8_t*>(next_);
+  }
+
   void move() {
     if (left_ != nullptr) ::munmap(left_, page);
-    void* to = file_ >= 0 ? map_anew(MAP_SHARED, file_) : map_anew(MAP_PRIVATE | MAP_ANONYMOUS);
-    BOOST_REQUIRE(to != MAP_FAILED);
+    void* const to = next();
     if (file_ >= 0) {
       BOOST_REQUIRE(::munmap(at_, page) == 0);
     } else {
-      to = ::mremap(at_, page, page, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-      BOOST_REQUIRE(to != MAP_FAILED);
+      BOOST_REQUIRE(::mremap(at_, page, page, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
     }
     left_ = ::mmap(at_, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     BOOST_REQUIRE(left_ == at_);
     at_ = to;
+    next_ = nullptr;
   }
 
   void fill(unsigned seed) {
@@ -75,12 +84,51 @@ class movable_page {
  private:
   int file_ = -1;
   void* at_ = nullptr;
-  void* left_ = nullptr;
+  void* left_ = nullptr;  // nobody's
+  void* next_ = nullptr;  // reserved
 };
 
-/// A container with the edu device, and memory that it copies: from `source`, which it may only read, to `target`.
-struct handover : fixture {
-  explicit handover(kind memory = kind::anonymous) : source(memory), target(memory) {
+/// Memory that the edu device copies: from `source`, which it may only read, to `target`.
+struct copied_memory : fixture {
+  explicit copied_memory(kind memory) : source(memory), target(memory) {}
+
+  /// Whether what is written at the source's present address arrives at the target's. On the model: whether both are pinned.
+  bool reaches() {
+    if (const auto* kernel_model = model()) {
+      const auto all = kernel_model->mappings();
+      return all.size() >= 2 && std::all_of(all.begin(), all.end(), [](const auto& one) { return one.pinned; });
+    }
+    source.fill(seed += 3);
+    std::fill_n(target.data(), page, std::uint8_t{0});
+    edu_dma->copy_in(source_iova);
+    edu_dma->copy_out(target_iova);
+    return std::equal(source.data(), source.data() + conformance::edu_device::copied, target.data());
+  }
+  /// Whether the device changes the target where it is not mapped any more.
+  bool reaches_unmapped_target() {
+    if (model()) return model()->mapping_count() > 1;
+    target.fill(seed);
+    const std::vector<std::uint8_t> before(target.data(), target.data() + page);
+    edu_dma->copy_out(target_iova);
+    return !std::equal(before.begin(), before.end(), target.data());
+  }
+  /// Pages pinned, as the kernel accounts them.
+  std::uint64_t pinned() const { return held().pinned_kib * 1024 / page; }
+  void move() {
+    source.move();
+    target.move();
+  }
+
+  movable_page source;
+  movable_page target;
+  std::optional<device> edu_file;
+  std::optional<conformance::edu_device> edu_dma;  // on the real kernel
+  unsigned seed = 1;
+};
+
+/// In a container by itself.
+struct handover : copied_memory {
+  explicit handover(kind memory = kind::anonymous) : copied_memory(memory) {
     here.emplace(space().get_executor(), around().kernel(), around().threads(), around().options());
     BOOST_REQUIRE(connect(groups().backed->number));
     auto opened = done<device>(
@@ -117,40 +165,38 @@ struct handover : fixture {
     return done<void>([&](auto token) { here->async_renew_addresses(std::move(all), std::move(token)); });
   }
   result<void> renew() { return renew({{{source_iova, page}, source.data()}, {{target_iova, page}, target.data()}}); }
-  void move() {
-    source.move();
-    target.move();
-  }
 
-  /// Whether what is written at the source's present address arrives at the target's. On the model: whether both are pinned.
-  bool reaches() {
-    if (const auto* kernel_model = model()) {
-      const auto all = kernel_model->mappings();
-      return all.size() >= 2 && std::all_of(all.begin(), all.end(), [](const auto& one) { return one.pinned; });
-    }
-    source.fill(seed += 3);
-    std::fill_n(target.data(), page, std::uint8_t{0});
-    edu_dma->copy_in(source_iova);
-    edu_dma->copy_out(target_iova);
-    return std::equal(source.data(), source.data() + conformance::edu_device::copied, target.data());
-  }
-  /// Whether the device changes the target where it is not mapped any more.
-  bool reaches_unmapped_target() {
-    if (model()) return model()->mapping_count() > 1;
-    target.fill(seed);
-    const std::vector<std::uint8_t> before(target.data(), target.data() + page);
-    edu_dma->copy_out(target_iova);
-    return !std::equal(before.begin(), before.end(), target.data());
-  }
-  /// Pages pinned, as the kernel accounts them.
-  std::uint64_t pinned() const { return held().pinned_kib * 1024 / page; }
-
-  movable_page source;
-  movable_page target;
   std::optional<container> here;
-  std::optional<device> edu_file;
-  std::optional<conformance::edu_device> edu_dma;
-  unsigned seed = 1;
+};
+
+/// As RAM blocks of an address space.
+struct moving_blocks : copied_memory {
+  explicit moving_blocks(kind memory) : copied_memory(memory) {
+    edu_file = attach(edu()).value();
+    if (!model()) edu_dma.emplace(edu_file->kernel(), edu_file->file());
+    const std::pair<movable_page*, std::uint64_t> shown[] = {{&source, source_iova}, {&target, target_iova}};
+    for (const auto& [of, iova] : shown) {
+      const auto block = space().add_block({"movable", as_bytes(of->data()), page});
+      BOOST_REQUIRE(block);
+      BOOST_REQUIRE(done<void>([&](auto token) {
+        space().async_add({{iova, page}, *block, 0, of == &target}, std::move(token));
+      }));
+    }
+  }
+
+  ~moving_blocks() {
+    kernel().clear();
+    end_space();
+  }
+
+  static std::byte* as_bytes(std::uint8_t* at) { return static_cast<std::byte*>(static_cast<void*>(at)); }
+
+  result<void> move_blocks(std::function<result<void>()> how) {
+    return done<void>([&](auto token) {
+      space().async_move_blocks({{1, as_bytes(source.next())}, {2, as_bytes(target.next())}}, std::move(how),
+                                std::move(token));
+    });
+  }
 };
 
 }  // namespace
@@ -285,6 +331,52 @@ BOOST_FIXTURE_TEST_CASE(r24_a_group_comes_when_every_mapping_has_its_address, ha
   BOOST_REQUIRE(renew());
   BOOST_TEST(connect(groups().pair->number).has_value());
   BOOST_TEST(reaches());
+}
+
+// covers R24
+BOOST_AUTO_TEST_CASE(r24_ram_blocks_move_while_a_device_goes_on_reaching_them) {
+  for (const auto memory : {kind::anonymous, kind::file}) {
+    moving_blocks here(memory);
+    BOOST_TEST(here.reaches());
+    bool reached = false;
+    const auto moved = here.move_blocks([&]() -> result<void> {
+      here.move();
+      reached = here.reaches();
+      return {};
+    });
+    BOOST_REQUIRE_MESSAGE(moved.has_value(), moved.error().message());
+    BOOST_TEST(reached);
+    BOOST_TEST(here.reaches());
+    BOOST_TEST(here.pinned() == 2U);
+    BOOST_REQUIRE(here.remove(target_iova, 1));
+    BOOST_TEST(!here.reaches_unmapped_target());
+    BOOST_TEST(here.pinned() == 1U);
+  }
+}
+
+// covers R24: what fails before the memory has moved leaves it where it was; behind it, asking again finishes it
+BOOST_AUTO_TEST_CASE(r24_blocks_that_moved_half_way_move_when_asked_again) {
+  moving_blocks here(kind::file);
+  here.kernel().fail_nth(1, EIO, "VFIO_IOMMU_UNMAP_DMA");
+  bool called = false;
+  const auto move = [&]() -> result<void> { return called = true, result<void>{}; };
+  BOOST_TEST(failure_of(here.move_blocks(move)).undone == "every mapping has its address");
+  BOOST_TEST(!called);
+  BOOST_TEST(failure_of(here.move_blocks([] { return kernel_error(operation::move_blocks, ENOMEM); })).undone ==
+             "no block has moved");
+  BOOST_TEST(here.reaches());
+  here.kernel().fail_nth(2, EIO, "VFIO_IOMMU_MAP_DMA");
+  const auto failed = failure_of(here.move_blocks(move));
+  BOOST_TEST((failed.what == operation::renew_addresses));
+  BOOST_TEST(says(failed, "1 below have their addresses, this one and 0 above have none"));
+  BOOST_TEST(called);
+  BOOST_TEST((failure_of(here.attach(here.emulated())).code == make_error_code(errc::addresses_released)));
+  BOOST_TEST(here.reaches());
+  BOOST_TEST(here.move_blocks({}).has_value());
+  here.move();
+  BOOST_TEST(here.reaches());
+  BOOST_TEST(here.attach(here.emulated()).has_value());
+  BOOST_TEST(here.reaches());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
