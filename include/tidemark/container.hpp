@@ -4,7 +4,7 @@
 //
 // Every operation is an Asio operation: it takes a completion token, completes with one `result<T>` on the handler's
 // executor (the container's, where the handler has none), and never calls the handler inside the initiating function. The
-// ioctls are made by the container's lane beside the loop, planned in batches; a small one may be made by the caller
+// ioctls are made by the container's lane beside the loop, planned in batches; small ones may be made on the executor
 // (container_options::in_place_bytes_max). So nothing here blocks for longer than that.
 //
 // Order: requests on overlapping ranges take effect in the order of the calls. Between the pieces of a map that is larger

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 namespace tidemark::detail {
 
@@ -24,8 +25,21 @@ struct recycling_allocator {
   template <class U>
   recycling_allocator(const recycling_allocator<U>& /*other*/) noexcept {}
 
-  T* allocate(std::size_t count) { return static_cast<T*>(take_memory(count * sizeof(T))); }
-  void deallocate(T* memory, std::size_t count) noexcept { give_memory(memory, count * sizeof(T)); }
+  // What is aligned more strictly than operator new aligns is not kept.
+  T* allocate(std::size_t count) {
+    if constexpr (alignof(T) > __STDCPP_DEFAULT_NEW_ALIGNMENT__) {
+      return std::allocator<T>().allocate(count);
+    } else {
+      return static_cast<T*>(take_memory(count * sizeof(T)));
+    }
+  }
+  void deallocate(T* memory, std::size_t count) noexcept {
+    if constexpr (alignof(T) > __STDCPP_DEFAULT_NEW_ALIGNMENT__) {
+      std::allocator<T>().deallocate(memory, count);
+    } else {
+      give_memory(memory, count * sizeof(T));
+    }
+  }
 
   friend bool operator==(const recycling_allocator&, const recycling_allocator&) noexcept { return true; }
 };

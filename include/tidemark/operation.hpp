@@ -56,12 +56,23 @@ concept names_no_executor = requires {
   typename boost::asio::associated_executor<Handler, any_io_executor>::asio_associated_executor_is_unspecialised;
 };
 
+/// Not every executor can be an any_io_executor.
+template <class Executor>
+bool is_same(const Executor& own, const any_io_executor& usual) {
+  using boost::asio::any_completion_executor;
+  if constexpr (std::is_constructible_v<any_io_executor, const Executor&>) {
+    return any_io_executor(own) == usual;
+  } else {
+    return any_completion_executor(own) == any_completion_executor(usual);
+  }
+}
+
 template <class T, class Handler>
 placed_completion<T> placed(Handler&& handler, const any_io_executor& usual) {
   namespace asio = boost::asio;
   if constexpr (names_no_executor<std::decay_t<Handler>>) return {erased<T>(std::forward<Handler>(handler)), nullptr};
   std::unique_ptr<asio::any_completion_executor> elsewhere;
-  if (const auto own = asio::get_associated_executor(handler, usual); any_io_executor(own) != usual)
+  if (const auto own = asio::get_associated_executor(handler, usual); !is_same(own, usual))
     elsewhere =
         std::make_unique<asio::any_completion_executor>(asio::prefer(own, asio::execution::outstanding_work.tracked));
   return {erased<T>(std::forward<Handler>(handler)), std::move(elsewhere)};

@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
 
+#include <algorithm>
 #include <utility>
 
 #include "dma/carrier.hpp"
@@ -47,7 +48,7 @@ dma::change change_of(const iova_range& range) { return {.what = dma::change::ki
 class container::state {
  public:
   state(const any_io_executor& executor, kernel::files& kernel, workers& threads, container_options options)
-      : in_place_bytes_max_(options.in_place_bytes_max),
+      : in_place_bytes_max_(std::min(options.in_place_bytes_max, options.piece_bytes)),  // what is cut takes turns
         carrier_(kernel, {.kvm_device = options.kvm_device, .warn = posted(executor, std::move(options.warn))},
                  options.piece_bytes),
         lane_(executor, threads, "tidemark-lane", {.queue_max = queue_max, .in_place_max = in_place_bytes_a_turn},

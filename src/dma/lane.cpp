@@ -59,10 +59,15 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   /// What was done in the lane is seen by whoever finds it idle, close() included, which has no lock then.
   void set_busy(bool is) noexcept { busy.store(is, std::memory_order_release); }
 
+  /// Until a turn takes the last of what is in the lane.
+  void keep_at_work() {
+    if (!has_work) has_work = asio::prefer(executor, asio::execution::outstanding_work.tracked);
+  }
+
   /// Hands the inbox to the worker. No turn need be posted meanwhile: the executor has work until it comes back.
   void hand_over() {
     waits_for_turn = false;
-    if (!has_work) has_work = asio::prefer(executor, asio::execution::outstanding_work.tracked);
+    keep_at_work();
     if (!closed) hand->wake();
   }
 
@@ -108,6 +113,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
           if (busy || inbox.empty()) return;  // whoever is in the lane looks into the inbox when he leaves
           set_busy(true);
         }
+        keep_at_work();  // what it takes may have waited for a turn, which finds nothing then
         take_inbox(taken);
       }
       batch done;
@@ -124,32 +130,35 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
     }
   }
 
-  /// The executor's: carries out what waits for it, completes that and what the worker is done with, and looks again, for
-  /// handlers ask for more. So whoever asks for one thing after the other pays for few turns.
+  /// The executor's: carries out what waits for it, completes that and what the worker is done with. Having carried out
+  /// something, it looks again, for handlers ask for more: so whoever asks for one thing after the other pays for few turns,
+  /// and no turn goes on for longer than its bound. What comes otherwise has a turn of its own, behind what else the
+  /// executor has to do.
   void turn() {
     std::size_t spent = 0;
     batch done;
-    for (;;) {
-      batch taken;
-      if (!look(spent, taken, done)) return;
-      if (!taken.empty()) carry_out_here(taken, done);
+    batch taken;
+    for (bool begins = true;; begins = false) {
+      look(begins, spent, taken, done);
+      const bool carries_out = !taken.empty();
+      if (carries_out) carry_out_here(taken, done);
       complete(done);
+      if (!carries_out) return;
     }
   }
 
-  /// What there is to do for the executor, in a turn that has spent so much already. False: nothing.
-  bool look(std::size_t& spent, batch& taken, batch& done) {
+  /// What there is to do for the executor, in a turn that begins, or has spent so much already.
+  void look(bool begins, std::size_t& spent, batch& taken, batch& done) {
     bool must_post = false;
     {
       const std::lock_guard lock(mutex);
+      if (begins) turn_posted = false;
       done.swap(outbox);
-      turn_posted = false;
       if (waits_for_turn && !busy) must_post = take_or_leave(spent, taken);
       in_lane -= std::exchange(to_leave, 0) + taken.size();
       if (in_lane == 0 && has_work) has_work = {};
     }
     if (must_post) post_turn();
-    return !taken.empty() || !done.empty();
   }
 
   /// True if it is left to the next turn, which the caller must post.
@@ -171,37 +180,32 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   }
 
   void complete(batch& done) {
-    completing here{*this, done, std::exchange(completed_here, this)};
+    const give_back rest{*this, done};
     while (!done.empty()) {
       std::unique_ptr<request> item(&done.front());
       done.pop_front();
       auto& completed = *item;
       completed.complete(std::move(item));
     }
-    here.all = true;
   }
 
-  /// While handlers run on this thread: what they ask for needs no post, for the turn looks again. A handler that throws
-  /// ends the turn, but must not cost the others their completion: what is left is the next turn's.
-  struct completing {
+  /// A handler that throws must not cost the others their completion: what is left goes back, to the next turn of the
+  /// executor.
+  struct give_back {
     mailbox& box;
     batch& left;
-    mailbox* before;
-    bool all = false;
 
-    ~completing() {
-      completed_here = before;
-      if (all) return;
+    ~give_back() {
+      if (left.empty()) return;
+      bool must_post;
       {
         const std::lock_guard lock(box.mutex);
         left.splice(left.end(), box.outbox);
-        left.swap(box.outbox);
-        box.turn_posted = true;
+        must_post = box.add_outcomes(left);
       }
-      box.post_turn();
+      if (must_post) box.post_turn();
     }
   };
-  static thread_local mailbox* completed_here;
 
   const asio::any_io_executor executor;
   const limits bounds;
@@ -210,18 +214,16 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   core::light_mutex mutex;
   batch inbox;
   batch outbox;
-  asio::any_io_executor has_work;  // while the worker has something
-  std::size_t in_lane = 0;         // accepted, and not yet taken by a turn
-  std::size_t to_leave = 0;        // of those, in the outbox
-  std::size_t cost_waiting = 0;    // of the inbox
-  worker* hand = nullptr;          // until it is closed
-  std::atomic<bool> busy = false;  // somebody is in the lane; changes under the lock
-  bool waits_for_turn = false;     // the inbox, for the executor; else the worker was woken for it
-  bool turn_posted = false;
+  asio::any_io_executor has_work;    // while the worker has something
+  std::size_t in_lane = 0;           // accepted, and not yet taken by a turn
+  std::size_t to_leave = 0;          // of those, in the outbox
+  std::size_t cost_waiting = 0;      // of the inbox
+  worker* hand = nullptr;            // until it is closed
+  std::atomic<bool> busy = false;    // somebody is in the lane; changes under the lock
+  bool waits_for_turn = false;       // the inbox, for the executor; else the worker was woken for it
+  bool turn_posted = false;          // and not begun
   std::atomic<bool> closed = false;  // changes under the lock
 };
-
-thread_local lane::mailbox* lane::mailbox::completed_here = nullptr;
 
 lane::lane(asio::any_io_executor executor, workers& threads, const std::string& name, limits bounds, carry_out work)
     : mailbox_(std::make_shared<mailbox>(executor, bounds, std::move(work))),
@@ -229,10 +231,11 @@ lane::lane(asio::any_io_executor executor, workers& threads, const std::string& 
   mailbox_->hand = worker_.get();
 }
 
+// By the time the lock is let go of, the request may have completed, and its handler ended the lane.
 void lane::submit(std::unique_ptr<request> item, const submission& how) {
   auto& box = *mailbox_;
   boost::system::error_code refusal;
-  std::shared_ptr<mailbox> posts;  // the request may complete as soon as the lock is let go of, and its handler end the lane
+  std::shared_ptr<mailbox> kept;
   {
     const std::lock_guard lock(box.mutex);
     if (box.closed) {
@@ -244,11 +247,12 @@ void lane::submit(std::unique_ptr<request> item, const submission& how) {
       item->waiting_ = true;
       ++box.in_lane;
       box.inbox.push_back(*item.release());
-      if (!box.busy && box.expect(how, first) && mailbox::completed_here != &box) posts = mailbox_;
+      if (!box.busy && box.expect(how, first)) kept = mailbox_;
     }
+    if (item) kept = mailbox_;
   }
-  if (posts) posts->post_turn();
-  if (item) box.refuse(*item.release(), refusal, false);
+  if (item) return kept->refuse(*item.release(), refusal, false);
+  if (kept) kept->post_turn();
 }
 
 void lane::canceller::operator()(asio::cancellation_type) const {

@@ -12,7 +12,7 @@
 // Invariants
 //  1. At any time one thread at most is in the lane: the worker, or the executor's.
 //  2. Each submitted request is completed exactly once, on the executor, never inside submit() or a canceller.
-//  3. At most one turn is posted to the executor at a time.
+//  3. At most one turn that has not begun is posted to the executor at a time.
 //  4. At most `queue_max` requests are in the lane: waiting, under way, or in the outbox until a turn takes them. One more
 //  is refused, unless it gives something back. (The refusals themselves pass through the outbox uncounted.)
 //  5. While a request is in the lane the executor counts as having work.

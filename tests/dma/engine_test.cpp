@@ -7,6 +7,7 @@
 
 #include <linux/vfio.h>
 
+#include <array>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/error.hpp>
@@ -495,6 +496,39 @@ BOOST_AUTO_TEST_CASE(behind_a_request_in_the_lane_nothing_runs_in_place) {
   BOOST_TEST(on.asked().empty());
   on.settle();
   BOOST_TEST(second->has_value());
+}
+
+// A map that is cut takes several turns, which only the worker has.
+BOOST_AUTO_TEST_CASE(a_small_map_that_is_cut_does_not_run_in_place) {
+  engine on({.piece_bytes = 4 * page});
+  auto what = on.pages(0, 16);
+  what.resident = true;
+  BOOST_TEST(on.map(what).has_value());
+  BOOST_TEST(on.asked().size() == 4U);
+  BOOST_TEST(on.unmap(0, 16).value() == 16 * page);
+}
+
+// --- handlers ---
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_erased_already_is_as_good_as_any) {
+  engine on;
+  std::optional<result<void>> mapped;
+  on.here->async_map(on.pages(0, 1), completion<void>(into(mapped)));
+  on.settle();
+  BOOST_TEST(mapped->has_value());
+}
+
+BOOST_AUTO_TEST_CASE(memory_of_a_handler_is_aligned_as_it_wants) {
+  struct alignas(64) line {
+    std::array<char, 64> bytes;
+  };
+  tidemark::detail::recycling_allocator<line> memory;
+  std::vector<line*> taken;
+  for (int i = 0; i < 50; ++i) {
+    taken.push_back(memory.allocate(1));
+    BOOST_TEST(reinterpret_cast<std::uintptr_t>(taken.back()) % 64 == 0U);
+  }
+  for (auto* one : taken) memory.deallocate(one, 1);
 }
 
 BOOST_AUTO_TEST_CASE(no_more_runs_in_place_than_the_bound_in_one_turn_of_the_loop) {

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/test/unit_test.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -229,6 +230,96 @@ BOOST_AUTO_TEST_CASE(what_comes_while_the_executor_is_in_the_lane_is_the_workers
   threads.run();
   loop.run_until_idle();
   BOOST_TEST(notes.text == "+1 1 +2 2 ");
+}
+
+/// Runs `then` when it completes.
+class follower final : public lane::request {
+ public:
+  explicit follower(std::function<void(boost::system::error_code)> then) : then_(std::move(then)) {}
+  void refuse(boost::system::error_code code) noexcept override { refused_ = code; }
+  void complete(std::unique_ptr<request>&& self) override {
+    const auto then = std::move(then_);
+    const auto code = refused_;
+    self.reset();
+    then(code);
+  }
+
+ private:
+  std::function<void(boost::system::error_code)> then_;
+  boost::system::error_code refused_;
+};
+
+// Another thread of the executor must find it, should this handler block.
+BOOST_AUTO_TEST_CASE(what_a_handler_asks_for_has_a_turn_posted_before_the_handler_returns) {
+  std::size_t posts = 0;
+  manual_loop loop;
+  hand_workers threads;
+  lane here(counting_executor(loop.get_executor(), posts), threads, "lane", {.in_place_max = 4}, all_done);
+  bool completed = false;
+  here.submit(std::make_unique<follower>([&](auto) {
+                const auto before = posts;
+                here.submit(std::make_unique<follower>([&](auto) { completed = true; }), {.cost = 1});
+                here.submit(std::make_unique<follower>([](auto) {}), {.cost = 1});
+                BOOST_TEST(posts == before + 1);
+              }),
+              {.cost = 1});
+  loop.turn();
+  BOOST_TEST(completed);  // in the same turn all the same
+}
+
+BOOST_AUTO_TEST_CASE(a_turn_that_goes_on_has_one_other_posted_and_no_more) {
+  std::size_t posts = 0;
+  manual_loop loop;
+  hand_workers threads;
+  lane here(counting_executor(loop.get_executor(), posts), threads, "lane", {.in_place_max = 100}, all_done);
+  int left = 60;
+  std::function<void(boost::system::error_code)> again = [&](auto) {
+    if (left-- > 0) here.submit(std::make_unique<follower>(again), {.cost = 1});
+  };
+  here.submit(std::make_unique<follower>(again), {.cost = 1});
+  loop.turn();
+  BOOST_TEST(left < 0);
+  BOOST_TEST(posts == 2U);
+}
+
+BOOST_AUTO_TEST_CASE(who_is_refused_and_asks_again_lets_others_have_their_turn) {
+  manual_loop loop;
+  hand_workers threads;
+  lane here(loop.get_executor(), threads, "lane", {.queue_max = 1, .in_place_max = 4}, all_done);
+  here.submit(std::make_unique<follower>([](auto) {}));
+  int tries = 0;
+  std::function<void(boost::system::error_code)> again = [&](boost::system::error_code code) {
+    if (code && ++tries < 1000) here.submit(std::make_unique<follower>(again), {.cost = 1});
+  };
+  here.submit(std::make_unique<follower>(again), {.cost = 1});
+  loop.turn();
+  BOOST_TEST(tries == 1);
+  threads.run();
+  loop.run_until_idle();
+}
+
+// Its own turn finds nothing then, and must not be the last that the executor has to do.
+BOOST_AUTO_TEST_CASE(what_the_worker_takes_though_it_waited_for_a_turn_keeps_the_executor_at_work) {
+  asio::io_context context;
+  hand_workers threads;
+  std::optional<lane> here;
+  bool completed = false;
+  bool second = false;
+  here.emplace(context.get_executor(), threads, "lane", lane::limits{.in_place_max = 4},
+               [&](lane::batch& taken, lane::batch& done, const std::atomic<bool>&) {
+                 if (!std::exchange(second, true)) {
+                   here->submit(std::make_unique<follower>([&](auto) { completed = true; }), {.cost = 1});
+                 } else {
+                   context.poll();
+                   BOOST_TEST(!context.stopped());
+                 }
+                 done.splice(done.end(), taken);
+                 return false;
+               });
+  here->submit(std::make_unique<follower>([](auto) {}));
+  threads.run();
+  context.run();
+  BOOST_TEST(completed);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_waiting_request_can_be_taken_out, fixture) {
