@@ -52,8 +52,7 @@ class address_space::state final : public dma::container_user {
 
   task<result<void>> add(region added);
   task<result<void>> remove(iova_range range);
-  task<result<void>> populate(iova_range range);
-  task<result<void>> discard(iova_range range);
+  task<result<void>> change_granules(operation what, iova_range range);
   task<result<void>> move_blocks(std::vector<moved_block> moved, std::function<result<void>()> move);
   task<result<void>> start_tracking(dirty_sink& sink);
   task<result<void>> sync();
@@ -186,28 +185,22 @@ result<dma::placed_region*> address_space::state::granules_at(operation what, io
   return &found->second;
 }
 
-task<result<void>> address_space::state::populate(iova_range range) {
-  if (dma::wraps(range)) co_return no_granules(operation::populate_region, range);
+task<result<void>> address_space::state::change_granules(operation what, iova_range range) {
+  if (dma::wraps(range)) co_return no_granules(what, range);
   const auto held = co_await ranges_.lock(range);
-  const auto found = granules_at(operation::populate_region, range);
+  const auto found = granules_at(what, range);
   if (!found) co_return found.error();
   auto& which = **found;
   const auto pieces = which.pieces_in(range);
-  auto mapped = co_await placer_.hold(which, pieces, "the granules are as before");
-  if (mapped) change(which, range, [&] { which.populated.set(pieces.first, pieces.length); });
-  co_return mapped;
-}
-
-task<result<void>> address_space::state::discard(iova_range range) {
-  if (dma::wraps(range)) co_return no_granules(operation::discard_region, range);
-  const auto held = co_await ranges_.lock(range);
-  const auto found = granules_at(operation::discard_region, range);
-  if (!found) co_return found.error();
-  auto& which = **found;
-  const auto pieces = which.pieces_in(range);
-  auto unmapped = co_await placer_.release(which, pieces, "the granules are as before");
-  if (unmapped) change(which, range, [&] { which.populated.clear(pieces.first, pieces.length); });
-  co_return unmapped;
+  const bool comes = what == operation::populate_region;
+  auto changing = comes ? placer_.hold(which, pieces, "the granules are as before")
+                        : placer_.release(which, pieces, "the granules are as before");
+  auto changed = co_await std::move(changing);
+  if (!changed) co_return changed;
+  change(which, range, [&] {
+    comes ? which.populated.set(pieces.first, pieces.length) : which.populated.clear(pieces.first, pieces.length);
+  });
+  co_return changed;
 }
 
 // --- memory that moves ---
@@ -228,11 +221,11 @@ result<void> address_space::state::check_moved(const std::vector<moved_block>& m
   for (const auto& [iova, which] : regions_) {
     const auto found = which.is_ram() && which.skipped.empty() ? to.find(which.asked.block) : to.end();
     if (found == to.end()) continue;
-    for (const auto& where : which.in)
-      if (dma::fit(which.asked.at, found->second + which.asked.offset, where.page_size).mapped != where.mapped)
-        return make_error(operation::move_blocks, errc::region_misaligned, which.asked.at,
-                          "RAM block " + blocks_[found->first].name + ": within IOMMU pages of " +
-                              std::to_string(where.page_size) + " bytes it has to lie as before");
+    if (auto suits = placer_.check_moved(which, found->second + which.asked.offset); !suits) {
+      auto why = suits.error();
+      why.detail = "RAM block " + blocks_[found->first].name + ": " + why.detail;
+      return why;
+    }
   }
   return {};
 }
@@ -348,10 +341,10 @@ void address_space::start_remove(completion<void> done, iova_range range) {
   ring::spawn(executor_, state_->remove(range), std::move(done));
 }
 void address_space::start_populate(completion<void> done, iova_range range) {
-  ring::spawn(executor_, state_->populate(range), std::move(done));
+  ring::spawn(executor_, state_->change_granules(operation::populate_region, range), std::move(done));
 }
 void address_space::start_discard(completion<void> done, iova_range range) {
-  ring::spawn(executor_, state_->discard(range), std::move(done));
+  ring::spawn(executor_, state_->change_granules(operation::discard_region, range), std::move(done));
 }
 void address_space::start_move_blocks(completion<void> done, std::vector<moved_block> blocks,
                                       std::function<result<void>()> move) {

@@ -268,6 +268,21 @@ result<void> placer::resize(const container& which, std::uint64_t page_size, con
 
 // --- memory that moves ---
 
+result<void> placer::check_moved(const placed_region& which, const std::byte* to) const {
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const auto& where = which.in[i];
+    const auto now = members_[i].page_size;
+    const bool lies_alike = fit(which.asked.at, to, where.page_size).mapped == where.mapped &&
+                            (where.mapped.size == 0 ||
+                             fit(where.mapped, to + (where.mapped.iova - which.asked.at.iova), now).mapped == where.mapped);
+    if (!lies_alike)
+      return make_error(
+          operation::move_blocks, errc::region_misaligned, which.asked.at,
+          "within IOMMU pages of " + std::to_string(std::max(where.page_size, now)) + " bytes it has to lie as before");
+  }
+  return {};
+}
+
 task<result<void>> placer::release_addresses(const placed_regions& regions) {
   const auto outcomes = co_await ask_all([&](member in, std::size_t) -> task<result<void>> {
     co_return co_await in.where->async_release_addresses(resume_on{executor_});

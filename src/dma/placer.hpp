@@ -51,6 +51,10 @@ class placer {
 
   // Memory that moves (R24). A failure says what of it is undone.
 
+  /// Whether a region whose memory is at `to` lies within every IOMMU's pages as before: those it was mapped by, and those
+  /// that a container has now.
+  result<void> check_moved(const placed_region& which, const std::byte* to) const;
+
   /// In every container, or in none.
   ring::task<result<void>> release_addresses(const placed_regions& regions);
   /// Where the regions' memory is now is told to every container; what one has been told already costs nothing.

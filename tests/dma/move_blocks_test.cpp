@@ -202,6 +202,33 @@ BOOST_AUTO_TEST_CASE(memory_must_lie_within_the_pages_of_an_iommu_as_before) {
   BOOST_TEST(move(home.data() + 0x10000).has_value());
 }
 
+// covers R23 R24: what was mapped by small pages has to suit the large ones that came since
+BOOST_AUTO_TEST_CASE(memory_must_suit_the_pages_of_a_group_that_came_later) {
+  kernel::model_options options;
+  options.page_sizes = 0x10000;
+  bench below(options);
+  const memory home(160);
+  auto* const first = home.data() + (0x10000 - reinterpret_cast<std::uintptr_t>(home.data()) % 0x10000) % 0x10000;
+  address_space space(below.loop.get_executor(), below.around);
+  BOOST_REQUIRE(space.add_block({"ram", first, 64 * page}));
+  const auto emulated = below.attach(space, test_device(0));
+  BOOST_REQUIRE(emulated);
+  BOOST_REQUIRE(below.done([&](auto token) { space.async_add({{0x100000, 64 * page}, 0, 0, true}, std::move(token)); }));
+  BOOST_REQUIRE(below.attach(space, "0000:00:04.0"));
+  BOOST_REQUIRE(below.detach(space, *emulated));
+  bool moved = false;
+  const auto move = [&](std::byte* to) {
+    return below.done([&](auto token) {
+      space.async_move_blocks(
+          {{0, to}}, [&]() -> result<void> { return moved = true, result<void>{}; }, std::move(token));
+    });
+  };
+  const auto refused = move(first + page);
+  BOOST_TEST(!moved);
+  BOOST_TEST((code_of(refused) == errc::region_misaligned));
+  BOOST_TEST(move(first + 0x10000).has_value());
+}
+
 // covers R24: a mediated device's container cannot, so none does
 BOOST_FIXTURE_TEST_CASE(one_container_that_cannot_keeps_all_where_they_are, moving) {
   BOOST_REQUIRE(attach(space, test_device(0)));
