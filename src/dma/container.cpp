@@ -62,8 +62,8 @@ class container::state {
   /// For calls that need the IOMMU's driver. `call`: result<T>(backend::iommu&).
   template <class T, class Call>
   void on_driver(operation what, iova_range range, placed_completion<T>&& done, Call call) {
-    submit(what, range, std::move(done), [=](backend::container_file& backend) -> result<T> {
-      const auto driver = backend.driver(what, range);
+    submit(what, range, std::move(done), [=](const dma::lane_place& in) -> result<T> {
+      const auto driver = in.file.driver(what, range);
       if (!driver) return driver.error();
       return call(**driver);
     });
@@ -141,24 +141,23 @@ void container::start_connect(placed_completion<container_info> done, unsigned g
 
 void container::start_disconnect(placed_completion<void> done, unsigned group) {
   state_->submit(
-      operation::detach, {}, std::move(done),
-      [group](backend::container_file& backend) { return backend.disconnect(group); }, dma::submission{.always = true});
+      operation::detach, {}, std::move(done), [group](const dma::lane_place& in) { return in.file.disconnect(group); },
+      dma::submission{.always = true});
 }
 
 void container::start_info(placed_completion<container_info> done) {
-  state_->submit(operation::get_info, {}, std::move(done), [](backend::container_file& backend) { return backend.info(); });
+  state_->submit(operation::get_info, {}, std::move(done), [](const dma::lane_place& in) { return in.file.info(); });
 }
 
 void container::start_open_device(placed_completion<device> done, unsigned group, std::string name) {
-  state_->submit(
-      operation::open_device, {}, std::move(done),
-      [group, name = std::move(name)](backend::container_file& backend) { return backend.open_device(group, name); });
+  state_->submit(operation::open_device, {}, std::move(done),
+                 [group, name = std::move(name)](const dma::lane_place& in) { return in.file.open_device(group, name); });
 }
 
 void container::start_close_device(placed_completion<void> done, device which) {
   state_->submit(
       operation::detach, {}, std::move(done),
-      [which](backend::container_file&) mutable {
+      [which](const dma::lane_place&) mutable {
         which.close();
         return result<void>{};
       },

@@ -103,20 +103,14 @@ class finish {
   placed_completion<T> done_;
 };
 
-/// A call with its handler. `Call` is what to do: result<T>(backend::container_file&), or of a lane_place.
+/// A call with its handler. `Call` is what to do: result<T>(const lane_place&).
 template <class T, class Call>
 class call_request final : public container_request {
  public:
   call_request(operation what, iova_range range, Call call, placed_completion<T>&& done)
       : container_request(range), call_(std::move(call)), finish_(std::move(done)), what_(what) {}
 
-  void call(const lane_place& in) override {
-    if constexpr (std::is_invocable_v<Call&, const lane_place&>) {
-      outcome_.emplace(call_(in));
-    } else {
-      outcome_.emplace(call_(in.file));
-    }
-  }
+  void call(const lane_place& in) override { outcome_.emplace(call_(in)); }
   void refuse(boost::system::error_code code) noexcept override {
     outcome_.emplace(error{code, what_, range(), {}, "nothing was changed"});
   }

@@ -83,11 +83,13 @@ void mapping_book::remove(iova_range range) {
     if (from != here.count) break;  // what is left there is behind the range
     in = here.count == 0 && leaves_.size() > 1 ? erase_leaf(in) : std::next(in);
     from = 0;
-    if (in == leaves_.end()) return;
+    if (in == leaves_.end()) break;
   }
   if (size_ == before) return;
-  in->second->held[from].set_continues(false);
-  if (in->second->count < leaf_few) join_with_next(in);
+  if (in != leaves_.end()) in->second->held[from].set_continues(false);
+  // What lost entries is this leaf, or the one before it if the range reached to its end.
+  const auto shrunk = from == 0 && in != leaves_.begin() ? std::prev(in) : in;
+  if (shrunk->second->count < leaf_few) close_up(shrunk);
 }
 
 /// What is behind it now: in its place, if it was the first.
@@ -99,11 +101,17 @@ mapping_book::leaves::iterator mapping_book::erase_leaf(leaves::iterator empty) 
   return leaves_.begin();
 }
 
-void mapping_book::join_with_next(leaves::iterator few) {
-  const auto next = std::next(few);
-  if (next == leaves_.end() || few->second->count + next->second->count > leaf_full) return;
-  few->second->take_from(*next->second, 0);
+void mapping_book::close_up(leaves::iterator few) {
+  if (few != leaves_.begin() && join_with_next(std::prev(few))) return;
+  join_with_next(few);
+}
+
+bool mapping_book::join_with_next(leaves::iterator which) {
+  const auto next = std::next(which);
+  if (next == leaves_.end() || which->second->count + next->second->count > leaf_full) return false;
+  which->second->take_from(*next->second, 0);
   leaves_.erase(next);
+  return true;
 }
 
 void mapping_book::clear() {
