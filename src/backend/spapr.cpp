@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "backend/map_request.hpp"
+#include "core/words.hpp"
 
 namespace tidemark::backend {
 
@@ -42,12 +43,7 @@ bool holds(iova_range window, iova_range what) noexcept {
 /// EINVAL comes as 1, which a caller of ioctl(2) would take for success.
 int errno_of(int answer) noexcept { return answer > 0 ? EINVAL : -answer; }
 
-std::string words(iova_range range) {
-  std::array<char, 48> text{};
-  std::snprintf(text.data(), text.size(), "[0x%llx, +0x%llx)", static_cast<unsigned long long>(range.iova),
-                static_cast<unsigned long long>(range.size));
-  return text.data();
-}
+using core::words;
 
 const char* const raise_the_limit = "raise it (ulimit -l unlimited, or LimitMEMLOCK=infinity)";
 

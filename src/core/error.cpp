@@ -4,8 +4,7 @@
 
 #include <boost/system/system_error.hpp>
 
-#include <array>
-#include <cstdio>
+#include "core/words.hpp"
 
 namespace tidemark {
 
@@ -69,12 +68,6 @@ class category final : public boost::system::error_category {
     return "unknown error";
   }
 };
-
-std::string hexadecimal(std::uint64_t value) {
-  std::array<char, 24> text{};
-  const int length = std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(value));
-  return {text.data(), static_cast<std::size_t>(length)};
-}
 
 }  // namespace
 
@@ -147,7 +140,7 @@ std::string_view name_of(operation what) noexcept {
 
 std::string error::message() const {
   std::string text(name_of(what));
-  if (range.size != 0) text += " [" + hexadecimal(range.iova) + ", +" + hexadecimal(range.size) + ")";
+  if (range.size != 0) text += " " + core::words(range);
   text += ": " + code.message();
   if (!detail.empty()) text += ": " + detail;
   if (!undone.empty()) text += " (" + undone + ")";

@@ -3,17 +3,16 @@
 #include "dma/planner.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
-#include <cinttypes>
-#include <cstdio>
 #include <iterator>
 #include <limits>
 #include <string>
 #include <utility>
 
+#include "dma/cutting.hpp"
 #include "dma/plain_plan.hpp"
+#include "dma/plan_refusals.hpp"
 #include "dma/soundness.hpp"
 
 namespace tidemark::dma {
@@ -22,105 +21,6 @@ namespace {
 
 constexpr std::uint64_t top = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t half = 1ULL << 63;
-constexpr std::uint64_t huge_page = 2ULL << 20;
-
-// ---- What a refusal says. Cold: kept out of the way of what is accepted ----
-
-std::string text_of(const iova_range& range) {
-  std::array<char, 48> text{};
-  const int length = std::snprintf(text.data(), text.size(), "[0x%" PRIx64 ", +0x%" PRIx64 ")", range.iova, range.size);
-  return {text.data(), static_cast<std::size_t>(length)};
-}
-
-operation operation_of(const change& what) { return what.what == change::kind::map ? operation::map : operation::unmap; }
-
-[[gnu::cold]] error malformed(const change& what, std::uint64_t page_size) {
-  const char* why = "the range wraps past 2^64";
-  std::uint64_t offset = what.at.iova | what.at.size;
-  if (what.what == change::kind::map) offset |= std::bit_cast<std::uintptr_t>(what.host);
-  if (what.at.size == 0) {
-    why = "the range is empty";
-  } else if ((offset & (page_size - 1)) != 0) {
-    return kernel_error(
-        operation_of(what), EINVAL, what.at,
-        "address and size have to be multiples of the IOMMU's page of " + std::to_string(page_size) + " bytes");
-  }
-  return kernel_error(operation_of(what), EINVAL, what.at, why);
-}
-
-[[gnu::cold]] error already_mapped(const change& what, const iova_range& there, bool by_batch) {
-  return kernel_error(operation::map, EEXIST, what.at,
-                      text_of(there) + (by_batch ? " is mapped by an earlier change of the batch" : " is mapped there"));
-}
-
-[[gnu::cold]] error would_cut(const change& what, const iova_range& there) {
-  return kernel_error(operation::unmap, EINVAL, what.at,
-                      text_of(there) + " was mapped as one, or is part of what was, and cannot be unmapped in part");
-}
-
-[[gnu::cold]] error outside_window(const change& what, std::span<const iova_range> windows) {
-  const auto after = std::upper_bound(windows.begin(), windows.end(), what.at.iova,
-                                      [](std::uint64_t iova, const iova_range& window) { return iova < window.iova; });
-  std::string why = "no window holds its beginning";
-  if (after != windows.begin() && what.at.iova <= last_of(*std::prev(after)))
-    why = "the window " + text_of(*std::prev(after)) + " ends too early";
-  else if (after != windows.end())
-    why += "; the next one is " + text_of(*after);
-  else if (after != windows.begin())
-    why += "; the last one is " + text_of(*std::prev(after));
-  return make_error(operation::map, errc::outside_window, what.at, std::move(why));
-}
-
-[[gnu::cold]] error no_mapping_left(const change& what, std::uint64_t wanted, std::size_t held, const plan_limits& limits) {
-  return make_error(operation::map, errc::no_mapping_left, what.at,
-                    "needs 1 mapping at least (" + std::to_string(wanted) + " of the usual size), 0 are left: " +
-                        std::to_string(held) + " are held, the kernel allows " + std::to_string(limits.mappings_available) +
-                        " more, and this batch uses them up; raise vfio_iommu_type1.dma_entry_limit");
-}
-
-[[gnu::cold]] error all_or_none(const change& what, const error& first) {
-  return {first.code, operation_of(what), what.at, "in one transaction with: " + first.message(),
-          "nothing of the transaction was carried out: it is all or none"};
-}
-
-// ---- Pieces of a map ----
-
-/// How a map is cut: at multiples of the piece where huge pages can be whole, else counted from where it begins.
-class cutting {
- public:
-  cutting(const iova_range& at, const std::byte* host, std::uint64_t piece)
-      : at_(at), piece_(piece), aligned_(((at.iova ^ std::bit_cast<std::uintptr_t>(host)) & (huge_page - 1)) == 0) {}
-
-  bool is_whole() const { return at_.size <= piece_; }
-  std::uint64_t count() const {
-    if (is_whole()) return 1;
-    const auto shift = std::countr_zero(piece_);
-    if (aligned_) return (last_of(at_) >> shift) - (at_.iova >> shift) + 1;
-    return ((at_.size - 1) >> shift) + 1;
-  }
-  /// Of the piece that begins `offset` bytes into the map.
-  std::uint64_t size_at(std::uint64_t offset) const {
-    if (is_whole()) return at_.size;
-    const auto left = at_.size - offset;
-    return std::min(left, aligned_ ? piece_ - ((at_.iova + offset) & (piece_ - 1)) : piece_);
-  }
-
- private:
-  iova_range at_;
-  std::uint64_t piece_;  // a power of two, or `top`: not cut
-  bool aligned_;
-};
-
-std::uint64_t usual_piece(const plan_limits& limits) {
-  return std::bit_floor(std::max(limits.piece_bytes, limits.page_size));
-}
-
-/// The smallest piece, doubled from the usual one, with which no more than `room` mappings are needed, which is not 0.
-std::uint64_t fitting_piece(const iova_range& at, const std::byte* host, const plan_limits& limits, std::uint64_t room) {
-  auto piece = usual_piece(limits);
-  while (cutting(at, host, piece).count() > room) piece = piece >= half ? top : piece * 2;
-  return piece;
-}
 
 // ---- What a batch comes to ----
 

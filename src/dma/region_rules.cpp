@@ -2,19 +2,13 @@
 
 #include "dma/region_rules.hpp"
 
-#include <array>
 #include <bit>
-#include <cstdio>
+
+#include "core/words.hpp"
 
 namespace tidemark::dma {
 
 namespace {
-
-std::string hexadecimal(std::uint64_t value) {
-  std::array<char, 24> text{};
-  const int length = std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(value));
-  return {text.data(), static_cast<std::size_t>(length)};
-}
 
 std::uint64_t address_of(const std::byte* host) noexcept { return reinterpret_cast<std::uintptr_t>(host); }
 
@@ -63,7 +57,7 @@ result<void> check_granule(const region& added, const std::byte* host, std::uint
   if (added.granule == 0 || !why_skipped(added).empty()) return {};
   if (added.granule % page_size == 0 && address_of(host) % page_size == 0) return {};
   return misaligned(added, "granules of " + std::to_string(added.granule) + " bytes at address " +
-                               hexadecimal(address_of(host)) + " are no whole IOMMU pages of " + std::to_string(page_size) +
+                               core::words(address_of(host)) + " are no whole IOMMU pages of " + std::to_string(page_size) +
                                " bytes");
 }
 
@@ -84,7 +78,7 @@ std::string why_skipped(const region& added) {
 fitting_part fit(const iova_range& at, const std::byte* host, std::uint64_t page_size) {
   if ((at.iova - address_of(host)) % page_size != 0)
     return {{},
-            "IOVA and address " + hexadecimal(address_of(host)) + " do not lie alike within IOMMU pages of " +
+            "IOVA and address " + core::words(address_of(host)) + " do not lie alike within IOMMU pages of " +
                 std::to_string(page_size) + " bytes"};
   const auto front = (page_size - at.iova % page_size) % page_size;
   const auto rest = at.size > front ? at.size - front : 0;
