@@ -49,7 +49,7 @@ struct at_end_of_thread {
 std::size_t size_of(std::size_t bytes) noexcept { return (bytes - 1) / step_bytes; }
 
 /// False: nothing more is kept on this thread.
-bool make_room() noexcept {
+[[gnu::cold]] bool make_room() noexcept {
   if (std::exchange(own.is_emptied_at_end, true)) return false;
   static thread_local const at_end_of_thread emptied;
   for (auto& one : own.of_size) one.room = kept_max;

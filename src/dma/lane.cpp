@@ -89,7 +89,7 @@ struct lane::mailbox : std::enable_shared_from_this<mailbox> {
   }
 
   /// `was_in`: counted in the lane, which it leaves with this.
-  void refuse(request& item, boost::system::error_code code, bool was_in) {
+  [[gnu::cold]] void refuse(request& item, boost::system::error_code code, bool was_in) {
     item.refuse(code);
     batch done;
     done.push_back(item);
@@ -234,14 +234,14 @@ lane::lane(asio::any_io_executor executor, workers& threads, const std::string& 
 // By the time the lock is let go of, the request may have completed, and its handler ended the lane.
 void lane::submit(std::unique_ptr<request> item, const submission& how) {
   auto& box = *mailbox_;
-  boost::system::error_code refusal;
+  errc refusal{};
   std::shared_ptr<mailbox> kept;
   {
     const std::lock_guard lock(box.mutex);
     if (box.closed) {
-      refusal = make_error_code(errc::closed);
+      refusal = errc::closed;
     } else if (!how.always && box.in_lane >= box.bounds.queue_max) {
-      refusal = make_error_code(errc::queue_full);
+      refusal = errc::queue_full;
     } else {
       const bool first = box.inbox.empty();
       item->waiting_ = true;
@@ -251,7 +251,7 @@ void lane::submit(std::unique_ptr<request> item, const submission& how) {
     }
     if (item) kept = mailbox_;
   }
-  if (item) return kept->refuse(*item.release(), refusal, false);
+  if (item) return kept->refuse(*item.release(), make_error_code(refusal), false);
   if (kept) kept->post_turn();
 }
 

@@ -130,8 +130,10 @@ mapping_book::const_iterator mapping_book::lower_bound(std::uint64_t iova) const
 }
 
 mapping_book::const_iterator mapping_book::find(std::uint64_t iova) const {
-  const auto found = lower_bound(iova);
-  return found != end() && found->first == iova ? found : end();
+  const auto in = leaf_of(iova);
+  const auto& here = *in->second;
+  const auto at = here.count_before(iova);
+  return at != here.count && here.iovas[at] == iova ? const_iterator(in, at) : end();
 }
 
 mapping_book::const_iterator mapping_book::first_in(iova_range range) const {
