@@ -33,6 +33,7 @@
 #include <tidemark/error.hpp>
 #include <tidemark/host.hpp>
 #include <tidemark/operation.hpp>
+#include <tidemark/page_run.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -44,9 +45,6 @@
 
 namespace tidemark {
 
-/// Bytes of a page of dirty tracking.
-inline constexpr std::uint64_t page_bytes = 4096;
-
 /// Memory of the guest: what is migrated. `host` and `size` are multiples of page_bytes.
 struct ram_block {
   std::string name;           ///< the same at source and destination
@@ -55,9 +53,6 @@ struct ram_block {
 
   std::uint64_t pages() const noexcept { return size / page_bytes; }
 };
-
-/// Index into address_space::blocks().
-using block_index = std::uint32_t;
 
 /// Where this process sees a RAM block from now on: the same pages.
 struct moved_block {

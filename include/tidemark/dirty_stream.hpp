@@ -22,6 +22,7 @@
 #pragma once
 
 #include <tidemark/address_space.hpp>
+#include <tidemark/dirty_source.hpp>
 #include <tidemark/error.hpp>
 #include <tidemark/operation.hpp>
 
@@ -31,24 +32,6 @@
 #include <vector>
 
 namespace tidemark {
-
-/// Pages [first_page, first_page + pages) of a RAM block.
-struct page_run {
-  block_index block = 0;
-  std::uint64_t first_page = 0;
-  std::uint64_t pages = 0;
-
-  friend bool operator==(const page_run&, const page_run&) = default;
-};
-
-/// What a VMM supplies: the pages its CPUs dirtied, from KVM's dirty log or a record of its own.
-class cpu_dirty_source {
- public:
-  virtual ~cpu_dirty_source() = default;
-  /// ORs into `bits` (a bit a page of `block`) what was dirtied since the last call, and forgets it. A page is recorded
-  /// after it was written.
-  virtual void harvest(block_index block, std::span<std::uint64_t> bits) = 0;
-};
 
 /// Where a dirty stream stands.
 struct dirty_round {

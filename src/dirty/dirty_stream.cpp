@@ -65,18 +65,27 @@ class dirty_stream::state {
   struct tracking {};
 
   void harvest_cpus() {
-    const auto& blocks = space_.blocks();
-    for (block_index block = 0; block < blocks.size(); ++block) {
-      std::vector<std::uint64_t> bits(core::words_for(blocks[block].pages()));
-      for (auto* source : cpu_sources_) source->harvest(block, bits);
-      union_.merge(block, 0, blocks[block].pages(), bits);
-    }
+    for (auto* source : cpu_sources_)
+      if (!source->harvest(cpu_pages_)) union_.mark_everything();
   }
+
+  struct cpu_pages final : page_sink {
+    explicit cpu_pages(dirty::dirty_union& to) : to_(to) {}
+    void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
+               std::span<const std::uint64_t> bits) override {
+      to_.merge(block, first_page, pages, bits);
+    }
+    void mark(page_run pages) override { to_.mark_all(pages.block, pages.first_page, pages.pages); }
+
+   private:
+    dirty::dirty_union& to_;
+  };
 
   address_space& space_;
   std::vector<cpu_dirty_source*> cpu_sources_;
   std::uint64_t batch_pages_max_;
   dirty::dirty_union union_;
+  cpu_pages cpu_pages_{union_};
   dirty::dirty_union::position at_;
   dirty_round round_;
   std::shared_ptr<tracking> tracking_;

@@ -2,14 +2,12 @@
 
 #include <tidemark/dirty_log.hpp>
 
-#include <algorithm>
 #include <atomic>
-#include <bit>
 #include <boost/test/unit_test.hpp>
 #include <thread>
 #include <vector>
 
-#include "core/bitmap.hpp"
+#include "support/marked_pages.hpp"
 
 namespace tidemark {
 
@@ -28,14 +26,16 @@ ram_block block_of_pages() {
 BOOST_AUTO_TEST_CASE(a_harvest_adds_to_what_is_there_and_forgets) {
   dirty_log log({block_of_pages(), block_of_pages()});
   log.record(1, 60, 10);
-  std::vector<std::uint64_t> bits{1, 0, 0, 0};
-  log.harvest(1, bits);
-  BOOST_TEST(bits == (std::vector<std::uint64_t>{1 | ~std::uint64_t{0} << 60, 0x3f, 0, 0}),
-             boost::test_tools::per_element());
-  std::fill(bits.begin(), bits.end(), 0);
-  log.harvest(1, bits);
-  log.harvest(0, bits);
-  BOOST_TEST(std::count(bits.begin(), bits.end(), 0u) == 4);
+  log.record(0, pages - 1, 1);
+  tests::marked_pages told;
+  told.mark({1, 0, 1});
+  BOOST_REQUIRE(log.harvest(told));
+  BOOST_TEST(told.pages.size() == 12u);
+  for (std::uint64_t page = 60; page < 70; ++page) BOOST_TEST(told.pages.contains({1, page}));
+  BOOST_TEST(told.pages.contains({0, pages - 1}));
+  told.pages.clear();
+  BOOST_REQUIRE(log.harvest(told));
+  BOOST_TEST(told.pages.empty());
 }
 
 // Every page is recorded once, by one of two threads, while another harvests just where the first of them is: what comes
@@ -53,16 +53,12 @@ BOOST_AUTO_TEST_CASE(no_recorded_page_is_lost_under_threads) {
   };
   std::thread even(record, 0, true);
   std::thread odd(record, 1, false);
-  std::vector<std::vector<std::uint64_t>> harvested(blocks, std::vector<std::uint64_t>(core::words_for(pages)));
-  for (auto block = at.load(); block != blocks; block = at.load()) log.harvest(block, harvested[block]);
+  tests::marked_pages told;
+  while (at != blocks) BOOST_REQUIRE(log.harvest(told));
   even.join();
   odd.join();
-  std::uint64_t came = 0;
-  for (block_index block = 0; block < blocks; ++block) {
-    log.harvest(block, harvested[block]);
-    for (const auto word : harvested[block]) came += static_cast<std::uint64_t>(std::popcount(word));
-  }
-  BOOST_TEST(came == blocks * pages);
+  BOOST_REQUIRE(log.harvest(told));
+  BOOST_TEST(told.pages.size() == blocks * pages);
 }
 
 // The pages themselves are plain memory: who harvests the bit sees the bytes (a data race otherwise, for TSan to find).
@@ -79,10 +75,9 @@ BOOST_AUTO_TEST_CASE(who_harvests_a_page_sees_its_bytes) {
   });
   std::uint64_t seen = 0;
   const auto harvest = [&] {
-    std::vector<std::uint64_t> bits(4);
-    log.harvest(0, bits);
-    for (std::uint64_t page = 0; page < pages; ++page)
-      if ((bits[page / 64] >> (page % 64)) & 1) seen += memory[page];
+    tests::marked_pages told;
+    BOOST_REQUIRE(log.harvest(told));
+    for (const auto& [block, page] : told.pages) seen += memory[page];
   };
   while (writing.load(std::memory_order_relaxed)) harvest();
   writer.join();

@@ -68,16 +68,36 @@ class flipping_stream final : public ring::byte_stream {
   std::unique_ptr<ring::byte_stream> below_;
 };
 
-/// Forgets the first page of every third harvest.
+/// Forgets the first page that every third harvest tells of.
 class losing_source final : public cpu_dirty_source {
  public:
   explicit losing_source(cpu_dirty_source& below) : below_(below) {}
-  void harvest(block_index block, std::span<std::uint64_t> bits) override {
-    below_.harvest(block, bits);
-    if (++harvests_ % 3 == 0) bits.front() &= bits.front() - 1;
+  std::string_view name() const noexcept override { return below_.name(); }
+  result<void> harvest(page_sink& to) override {
+    if (++harvests_ % 3 != 0) return below_.harvest(to);
+    losing_sink through(to);
+    return below_.harvest(through);
   }
 
  private:
+  struct losing_sink final : page_sink {
+    explicit losing_sink(page_sink& to) : to_(to) {}
+    void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
+               std::span<const std::uint64_t> bits) override {
+      std::vector<std::uint64_t> fewer(bits.begin(), bits.end());
+      for (auto& word : fewer) {
+        if (word == 0 || std::exchange(lost_, true)) continue;
+        word &= word - 1;
+      }
+      to_.merge(block, first_page, pages, fewer);
+    }
+    void mark(page_run pages) override { to_.mark(pages); }
+
+   private:
+    page_sink& to_;
+    bool lost_ = false;
+  };
+
   cpu_dirty_source& below_;
   unsigned harvests_ = 0;
 };
