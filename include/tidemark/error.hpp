@@ -40,6 +40,7 @@ enum class operation : std::uint8_t {
   start_dirty_tracking,
   stop_dirty_tracking,
   query_dirty,
+  query_cpu_dirty,
   release_addresses,
   renew_addresses,
   add_region,

@@ -100,6 +100,8 @@ std::string_view name_of(operation what) noexcept {
       return "stop dirty tracking";
     case operation::query_dirty:
       return "query dirty pages";
+    case operation::query_cpu_dirty:
+      return "query pages dirtied by CPUs";
     case operation::release_addresses:
       return "release host addresses";
     case operation::renew_addresses:
