@@ -43,6 +43,10 @@ constexpr named_request names[] = {
     {KVM_SET_DEVICE_ATTR, "KVM_SET_DEVICE_ATTR"},
     {KVM_GET_DEVICE_ATTR, "KVM_GET_DEVICE_ATTR"},
     {KVM_HAS_DEVICE_ATTR, "KVM_HAS_DEVICE_ATTR"},
+    {KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION"},
+    {KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG"},
+    {KVM_CLEAR_DIRTY_LOG, "KVM_CLEAR_DIRTY_LOG"},
+    {KVM_RESET_DIRTY_RINGS, "KVM_RESET_DIRTY_RINGS"},
 };
 
 // What the same numbers mean elsewhere than on a type1 container.
