@@ -20,18 +20,11 @@ BOOST_AUTO_TEST_SUITE(kvm)
 
 BOOST_DATA_TEST_CASE(the_log_is_on_between_start_and_stop_only, data::make(every_log), how) {
   tracked on(how);
-  const auto logged = [&] {
-    std::uint64_t bits[3];
-    ::kvm_dirty_log request{};
-    request.slot = 1;
-    request.dirty_bitmap = bits;
-    return on.guest->kernel().ioctl(on.guest->vm(), KVM_GET_DIRTY_LOG, &request);
-  };
-  BOOST_TEST(logged() == -ENOENT);
+  BOOST_TEST(log_answer(*on.guest, 1) == -ENOENT);
   on.start();
-  BOOST_TEST(logged() == 0);
+  BOOST_TEST(log_answer(*on.guest, 1) == 0);
   on.source().stop();
-  BOOST_TEST(logged() == -ENOENT);
+  BOOST_TEST(log_answer(*on.guest, 1) == -ENOENT);
   on.source().stop();
 }
 

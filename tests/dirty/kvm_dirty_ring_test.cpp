@@ -45,6 +45,23 @@ BOOST_AUTO_TEST_CASE(a_full_ring_is_collected_and_the_vCPU_runs_on) {
   BOOST_TEST(harvested(on.source()).empty());
 }
 
+// Rings that fill while nobody tracks are emptied all the same, and what was in them is not told.
+BOOST_AUTO_TEST_CASE(a_ring_may_be_collected_when_nothing_is_started) {
+  tracked on(logging::ring);
+  const auto slot = on.guest->slots()[0];
+  BOOST_REQUIRE(set_region(*on.guest, slot, KVM_MEM_LOG_DIRTY_PAGES, slot.pages) == 0);
+  on.guest->write({1, 2});
+  must(on.ring.collect());  // of a slot that the source does not know
+  must(on.add(without_memory(slot)));
+  on.guest->write({2, 3});
+  must(on.ring.collect());
+  BOOST_TEST(harvested(on.source()).empty());
+  must(on.source().start());
+  BOOST_TEST(harvested(on.source()).empty());
+  on.guest->write({3});
+  BOOST_CHECK(harvested(on.source()) == told({3}));
+}
+
 // Collected and told, but for the reset: a page told now could be sent and then written without an entry.
 BOOST_AUTO_TEST_CASE(pages_of_a_ring_are_told_when_it_was_reset_and_not_before) {
   tracked on(logging::ring);

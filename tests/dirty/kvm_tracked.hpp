@@ -57,6 +57,15 @@ inline int set_region(kvm_machine& of, const kvm_slot& slot, std::uint32_t flags
   return of.kernel().ioctl(of.vm(), KVM_SET_USER_MEMORY_REGION, &region);
 }
 
+/// What KVM answers to who reads a slot's log: 0, or the negative errno.
+inline int log_answer(kvm_machine& of, std::uint32_t id) {
+  std::vector<std::uint64_t> bits(kvm_machine::pages / 64);
+  ::kvm_dirty_log request{};
+  request.slot = id;
+  request.dirty_bitmap = bits.data();
+  return of.kernel().ioctl(of.vm(), KVM_GET_DIRTY_LOG, &request);
+}
+
 /// A machine, and the source that suits it, over a kernel that can be ruled.
 struct tracked {
   explicit tracked(logging how, std::uint32_t clear_pages = 64)
