@@ -8,10 +8,12 @@
 //   cpus.add_slot({.id = 0, .block = 0, .first_page = 0, .pages = ram_pages, .memory = {{gpa, host}}});
 //   tidemark::dirty_stream stream(space, {&cpus}, 4096);
 //
+// The name is that of a structure of <linux/kvm.h>, too, which KVM_GET_DIRTY_LOG mentions: code that makes that call itself
+// says tidemark::kvm_dirty_log, and not `using namespace tidemark`.
+//
 // Invariants
 //  1. A page that a vCPU writes after start() is told by some harvest, or a harvest says that it failed.
-//  2. Pages are told when KVM logs writes to them again, never before: what is written while a told page is sent comes
-//  again.
+//  2. Pages are told when KVM logs writes to them again, never before: a page written while it is sent comes again.
 //
 // Threading: any function from any thread; they take turns, and one may wait for another's ioctls. The page_sink is called
 // meanwhile, and calls nothing here. Blocking: as the ioctls, which hold KVM's slots_lock; with manual_protect its MMU lock,

@@ -22,11 +22,11 @@ struct kvm_slot_memory {
 /// Pages [first_page, first_page + pages) of a RAM block, as guest memory. `pages` is exactly the slot's size: KVM writes a
 /// bit for each page that the slot has, however many we think there are.
 ///
-/// Who switches the log (KVM_MEM_LOG_DIRTY_PAGES) is chosen slot by slot. VMMs whose memory listener owns the flags of its
-/// slots (QEMU), or that log from the VM's first day (Firecracker, for snapshots), leave `memory` out: a source that set
-/// flags behind their back would be undone by the next update of the slot. Those that only keep the list of their slots
-/// (Cloud Hypervisor, crosvm) give `memory`, and nothing is logged, and no write is slowed down, but between start() and
-/// stop(). Slots made by KVM_SET_USER_MEMORY_REGION2 with a guest_memfd cannot be logged at all.
+/// Who switches the log (KVM_MEM_LOG_DIRTY_PAGES) is chosen slot by slot. A VMM whose own code decides over the flags of its
+/// slots leaves `memory` out: QEMU, whose memory listener would undo at its next update what a source set behind its back;
+/// crosvm and Firecracker, which say when they make a slot whether it is logged. One that keeps a list of slots, and logs
+/// them only while it migrates, as Cloud Hypervisor does, gives `memory`: then nothing is logged, and no write slowed down,
+/// but between start() and stop(). Slots that KVM_SET_USER_MEMORY_REGION2 made with a guest_memfd are not for these sources.
 struct kvm_slot {
   std::uint32_t id = 0;  ///< as KVM counts them: the address space in the upper 16 bits
   block_index block = 0;

@@ -26,10 +26,11 @@
 // Any memory that is mapped and writable will do: anonymous, memfd, a file's. Nobody else has it registered with a
 // userfaultfd (EBUSY). Huge pages of hugetlbfs are told whole, as the kernel's documentation says; it was not tried.
 //
-// Threading: as cpu_dirty_source says. Writers never wait for more than the kernel's own fault, about 1 µs for the first
-// write to a page after each harvest. mmap and munmap of other threads wait for at most 1 GiB of scanning at a time. Life:
-// the memory stays mapped, at its place, from start() to stop(). If it does not, harvest fails, until stop(); moved memory
-// (address_space::async_move_blocks) wants another source. No two ranges overlap.
+// Threading: as cpu_dirty_source says. The first write to a page after each harvest takes a fault, about 1 µs, in the thread
+// that writes, and waits for nobody. mmap and munmap of other threads wait while up to 1 GiB is scanned, about 0.5 ms.
+//
+// Life: the memory stays mapped, at its place, from start() to stop(). If it does not, harvest fails, until stop(); moved
+// memory (address_space::async_move_blocks) wants another source. No two ranges overlap.
 
 #pragma once
 

@@ -2,8 +2,6 @@
 
 #include <tidemark/kvm_dirty_log.hpp>
 
-#include <linux/kvm.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
@@ -13,6 +11,7 @@
 
 #include "core/bitmap.hpp"
 #include "dirty/kvm_slots.hpp"
+#include "dirty/linux_kvm.hpp"
 
 namespace tidemark {
 
@@ -122,10 +121,10 @@ class kvm_dirty_log::state {
 
   result<void> get(const kvm_slot& slot) {
     buffer_.resize(std::max(buffer_.size(), core::words_for(slot.pages)));
-    ::kvm_dirty_log request{};
+    linux_kvm::dirty_log request{};
     request.slot = slot.id;
     request.dirty_bitmap = buffer_.data();
-    const int answer = kernel_.ioctl(vm_, KVM_GET_DIRTY_LOG, &request);
+    const int answer = kernel_.ioctl(vm_, linux_kvm::get_dirty_log, &request);
     if (answer < 0) return get_failed(slot.id, -answer);
     return {};
   }

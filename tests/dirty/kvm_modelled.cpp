@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "dirty/kvm_machine.hpp"
+#include "dirty/linux_kvm.hpp"
 
 namespace tidemark::tests {
 
@@ -47,8 +48,8 @@ class modelled_machine final : public kvm_machine, public kernel::files {
     switch (request) {
       case KVM_SET_USER_MEMORY_REGION:
         return set_region(*reinterpret_cast<const kvm_userspace_memory_region*>(argument));
-      case KVM_GET_DIRTY_LOG:
-        return get(*reinterpret_cast<const kvm_dirty_log*>(argument));
+      case linux_kvm::get_dirty_log:
+        return get(*reinterpret_cast<const linux_kvm::dirty_log*>(argument));
       case KVM_CLEAR_DIRTY_LOG:
         return clear(*reinterpret_cast<const kvm_clear_dirty_log*>(argument));
       case KVM_RESET_DIRTY_RINGS:
@@ -115,7 +116,7 @@ class modelled_machine final : public kvm_machine, public kernel::files {
     return at == slots_.end() || !at->second.logged() ? nullptr : &at->second;
   }
 
-  int get(const kvm_dirty_log& asked) {
+  int get(const linux_kvm::dirty_log& asked) {
     if (how_ == logging::ring) return -ENXIO;
     auto* slot = logged(asked.slot);
     if (slot == nullptr) return -ENOENT;

@@ -18,6 +18,7 @@
 
 #include "dirty/harvested.hpp"
 #include "dirty/kvm_machine.hpp"
+#include "dirty/linux_kvm.hpp"
 #include "support/ruled_kernel.hpp"
 
 namespace tidemark::tests {
@@ -60,10 +61,10 @@ inline int set_region(kvm_machine& of, const kvm_slot& slot, std::uint32_t flags
 /// What KVM answers to who reads a slot's log: 0, or the negative errno.
 inline int log_answer(kvm_machine& of, std::uint32_t id) {
   std::vector<std::uint64_t> bits(kvm_machine::pages / 64);
-  ::kvm_dirty_log request{};
+  linux_kvm::dirty_log request{};
   request.slot = id;
   request.dirty_bitmap = bits.data();
-  return of.kernel().ioctl(of.vm(), KVM_GET_DIRTY_LOG, &request);
+  return of.kernel().ioctl(of.vm(), linux_kvm::get_dirty_log, &request);
 }
 
 /// A machine, and the source that suits it, over a kernel that can be ruled.
