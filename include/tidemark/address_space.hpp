@@ -30,6 +30,7 @@
 
 #include <tidemark/container.hpp>
 #include <tidemark/device.hpp>
+#include <tidemark/dirty_source.hpp>
 #include <tidemark/error.hpp>
 #include <tidemark/host.hpp>
 #include <tidemark/operation.hpp>
@@ -41,6 +42,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tidemark {
@@ -99,21 +101,29 @@ struct region_state {
   std::vector<iova_range> populated;  ///< of a region with a granule: ascending, neighbours joined
 };
 
-/// Receives what devices dirtied. Called on the address space's executor.
+/// Who says that pages are dirty.
+enum class dirty_origin : std::uint8_t {
+  device_log,  ///< a device's log of its own DMA (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)
+  container,   ///< the container's bitmap (VFIO_IOMMU_DIRTY_PAGES, an unmap's bitmap)
+  untracked,   ///< nobody: a device could have written there, and nothing tells whether it did
+  lost,        ///< somebody whose answer an error lost
+};
+inline constexpr std::size_t dirty_origins = 4;
+
+std::string_view name_of(dirty_origin origin) noexcept;
+
+/// Receives what devices dirtied.
 class dirty_sink {
  public:
   virtual ~dirty_sink() = default;
-  /// Pages of `block` from `first_page` on, a bit each, `pages` of them.
-  virtual void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
-                     std::span<const std::uint64_t> bits) = 0;
-  /// All of these pages: the kernel cannot tell, or an error lost its answer.
-  virtual void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
+  /// Where pages are told: from any thread, several at a time. What is told of pages that are discarded is to be ignored.
+  virtual page_sink& from(dirty_origin origin) noexcept = 0;
   /// The guest gave these pages back: there is nothing in them to send, whatever is still told of them, until they are
   /// populated again. Told when tracking has started, of all such pages, and then of each change. A page that another
-  /// region shows is not discarded, nor is one that no region shows any more.
-  virtual void discarded(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
+  /// region shows is not discarded, nor is one that no region shows any more. On the address space's executor, as the next.
+  virtual void discarded(page_run pages) = 0;
   /// They are back, and dirty.
-  virtual void populated(block_index block, std::uint64_t first_page, std::uint64_t pages) = 0;
+  virtual void populated(page_run pages) = 0;
 };
 
 struct attach_options {
@@ -121,6 +131,9 @@ struct attach_options {
   /// uses), so RAM discarding stays allowed. Your promise: of a function bound to vfio-pci it is never true. All devices of
   /// a group say the same.
   bool discard_safe = false;
+  /// Where every device of a container logs its own DMA (device_info::logs_dma), these logs tell what is dirty, and not the
+  /// container, which for devices behind an IOMMU knows only that all is. False: never by this device's log.
+  bool use_dma_log = true;
 };
 
 class address_space {
@@ -131,6 +144,8 @@ class address_space {
   ~address_space();
 
   any_io_executor get_executor() const noexcept { return executor_; }
+  /// What it was made with.
+  host& around() const noexcept { return host_; }
 
   /// Blocks are given before regions that show them, and stay.
   result<block_index> add_block(ram_block block);
@@ -224,15 +239,22 @@ class address_space {
     return detail::initiate<Token>(this, token, &address_space::start_move_blocks, std::move(blocks), std::move(move));
   }
 
-  /// From now on what devices dirty is kept for `sink`. A container that cannot track has everything that is mapped in it
-  /// count as dirty.
+  /// From now on what devices dirty is kept for `sink`: by the logs of a container's devices where every one of them has one
+  /// (attach_options::use_dma_log), else by the container. A container that cannot track has everything that is mapped in it
+  /// count as dirty. What the devices refuse is a warning, and the container tracks; what the container refuses is an error,
+  /// and nothing tracks then. A device that comes later, and has no log, has its container track from then on.
+  ///
+  /// A region that comes later is logged, too: if the ranges that the devices log do not hold it, they are given new ones,
+  /// while the container tracks; where that knows only that all is dirty, or cannot track, the region is dirty throughout.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_start_tracking(dirty_sink& sink, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_tracking, &sink);
   }
 
   /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. Granules
-  /// that are not populated are not asked about. A query that fails marks all that it asked about: nothing is lost.
+  /// that are not populated are not asked about. A query that fails marks all that it asked about: nothing is lost. What a
+  /// container is asked in one ioctl is cut between its mappings to what its kernel allows (container_info::
+  /// dirty_bitmap_bytes_max); a mapping that is larger than that is dirty throughout.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_sync_dirty(Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_sync);
@@ -258,6 +280,7 @@ class address_space {
 
   class state;
   any_io_executor executor_;
+  host& host_;
   std::unique_ptr<state> state_;
 };
 

@@ -43,6 +43,11 @@
 
 namespace tidemark {
 
+namespace dma {
+struct lane_place;
+class lane_calls;
+}  // namespace dma
+
 /// The driver behind a container, richest first: what VFIO_SET_IOMMU accepted.
 enum class iommu_type : std::uint8_t {
   type1v2,   ///< VFIO_TYPE1v2_IOMMU
@@ -191,7 +196,8 @@ class container {
 
   /// async_unmap with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP: what devices dirtied up to the unmap, a bit a page of
   /// page_size(), is in `dirty`. Only while tracking. `dirty` holds at least size / page_size() bits, is zeroed here, and
-  /// belongs to the operation until it completes.
+  /// belongs to the operation until it completes. Several unmaps are made where one bitmap would be larger than
+  /// container_info::dirty_bitmap_bytes_max; errc::bitmap_too_large, and nothing is unmapped, if one mapping's is.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<std::uint64_t>)) Token>
   auto async_unmap(iova_range range, std::span<std::uint64_t> dirty, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_unmap, range, dirty);
@@ -209,7 +215,8 @@ class container {
 
   /// VFIO_IOMMU_DIRTY_PAGES GET_BITMAP: the pages of `range` that devices dirtied since the last query, which the kernel
   /// thereby forgets. `range` must not cut a mapping. `dirty` as for async_unmap. After an error take the whole range as
-  /// dirty.
+  /// dirty. Several queries are made where one bitmap would be larger than container_info::dirty_bitmap_bytes_max;
+  /// errc::bitmap_too_large if one mapping's is.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_query_dirty(iova_range range, std::span<std::uint64_t> dirty, Token&& token) {
     return detail::initiate<Token>(this, token, &container::start_query_dirty, range, dirty);
@@ -242,6 +249,10 @@ class container {
   }
 
  private:
+  friend class dma::lane_calls;  // what the library itself does in a container's lane
+
+  void start_call(placed_completion<void> done, operation what, iova_range range,
+                  std::function<result<void>(const dma::lane_place&)> call);
   void start_connect(placed_completion<container_info> done, unsigned group);
   void start_disconnect(placed_completion<void> done, unsigned group);
   void start_info(placed_completion<container_info> done);

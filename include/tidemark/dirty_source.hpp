@@ -2,8 +2,8 @@
 //
 // What a VMM supplies: sources of the pages that its CPUs, or its own threads, dirtied.
 //
-//   kvm_dirty_log    a KVM VM's log (KVM_GET_DIRTY_LOG)
-//   kvm_dirty_ring   a KVM VM's rings (KVM_CAP_DIRTY_LOG_RING)
+//   kvm_log_source    a KVM VM's log (KVM_GET_DIRTY_LOG)
+//   kvm_ring_source   a KVM VM's rings (KVM_CAP_DIRTY_LOG_RING)
 //   pagemap_source   this process's own memory, as the kernel saw it written (PAGEMAP_SCAN, Linux 6.7)
 //   dirty_log        what the program says that it wrote
 //

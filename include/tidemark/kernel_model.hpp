@@ -61,6 +61,8 @@ struct model_group {
   unsigned number = 0;
   bool iommu_backed = false;  ///< else an emulated IOMMU, as mediated devices have
   bool viable = true;         ///< false: some device of the group is bound to a driver that is not VFIO's
+  /// PCI functions behind an IOMMU, test devices else; one named tidemark-test.<n> is a test device behind an IOMMU, too, as
+  /// devices that log their DMA are.
   std::vector<std::string> devices;
   bool noiommu = false;  ///< its devices have no IOMMU at all: /dev/vfio/noiommu-<number>. Not with iommu_backed
   bool shares_container =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A memory slot of a KVM VM, as the sources kvm_dirty_log and kvm_dirty_ring are told of it. Threading: values.
+// A memory slot of a KVM VM, as the sources kvm_log_source and kvm_ring_source are told of it. Threading: values.
 
 #pragma once
 

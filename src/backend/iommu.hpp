@@ -42,6 +42,9 @@ class iommu {
     return make_error(operation::query_dirty, errc::dirty_not_supported, range);
   }
 
+  /// Bytes of IOVAs that the largest bitmap is for: a query, or an unmap with one, of more is errc::bitmap_too_large.
+  virtual std::uint64_t dirty_range_bytes_max() const noexcept { return 0; }
+
   // Only where container_info::can_release_addresses.
 
   /// VFIO_DMA_UNMAP_FLAG_VADDR of the mappings in the range, of everything where it is empty and can_unmap_all. All of them

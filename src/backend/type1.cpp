@@ -150,6 +150,13 @@ result<void> type1::query_dirty(iova_range range, std::span<std::uint64_t> dirty
   return {};
 }
 
+std::uint64_t type1::dirty_range_bytes_max() const noexcept {
+  // Whole words, and no more than all addresses.
+  const auto pages_max = info_.dirty_bitmap_bytes_max / sizeof(std::uint64_t) * core::bits_per_word;
+  const auto all = ~std::uint64_t{0} / info_.page_size();
+  return std::min(pages_max, all) * info_.page_size();
+}
+
 result<std::uint64_t> type1::release_addresses(iova_range range) {
   vfio_iommu_type1_dma_unmap request{};
   request.argsz = sizeof request;

@@ -27,6 +27,7 @@ class type1 final : public iommu {
   result<std::uint64_t> unmap_all() override;
   result<void> set_dirty_tracking(bool on) override;
   result<void> query_dirty(iova_range range, std::span<std::uint64_t> dirty) override;
+  std::uint64_t dirty_range_bytes_max() const noexcept override;
   result<std::uint64_t> release_addresses(iova_range range) override;
   result<void> renew_address(iova_range range, std::byte* host) override;
 

@@ -72,7 +72,8 @@ class source_side {
     view_.begin(request_, vm_.group());
     const auto options = options_of(request_.config);
     channel_.emplace(network_, std::move(*connected), options.bandwidth_bytes_per_s);
-    stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_log()}, request_.config.batch_pages);
+    stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_log()},
+                    dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
     vm_.start();
     migrate::source source({executor, *channel_, vm_.space(), *stream_, vm_, thread_workers()}, options,
                            [this](const migration_progress& now) { view_.progress(now); });

@@ -3,104 +3,297 @@
 #include <tidemark/dirty_stream.hpp>
 
 #include <algorithm>
-#include <utility>
+#include <array>
+#include <atomic>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <system_error>
 
 #include "core/bitmap.hpp"
 #include "dirty/dirty_union.hpp"
+#include "dirty/latency.hpp"
+#include "dirty/source_count.hpp"
 #include "ring/await.hpp"
+#include "ring/offload.hpp"
 
 namespace tidemark {
 
 using ring::resume_on;
 using ring::task;
 
-class dirty_stream::state {
+namespace {
+
+std::uint64_t pages_a_batch(const dirty_stream_options& options) {
+  return std::max<std::uint64_t>(std::min(options.batch_pages_max, options.batch_bytes_max / page_bytes), 1);
+}
+
+}  // namespace
+
+std::uint64_t dirty_rate::bytes_per_s() const noexcept {
+  if (since_last.count() <= 0) return 0;
+  const auto seconds = std::chrono::duration<double>(since_last).count();
+  return static_cast<std::uint64_t>(static_cast<double>(pages * page_bytes) / seconds);
+}
+
+class dirty_stream::state final : public dirty_sink {
  public:
-  state(address_space& space, std::vector<cpu_dirty_source*> sources, std::uint64_t batch_pages_max)
-      : space_(space),
-        cpu_sources_(std::move(sources)),
-        batch_pages_max_(std::max<std::uint64_t>(batch_pages_max, 1)),
-        union_(space.blocks()) {}
+  state(address_space& space, std::vector<cpu_dirty_source*> sources, dirty_stream_options options)
+      : space_(space), sources_(std::move(sources)), options_(std::move(options)), batch_pages_(pages_a_batch(options_)) {
+    for (std::size_t i = 0; i < dirty_origins; ++i) counts_.emplace_back(name_of(static_cast<dirty_origin>(i)));
+    for (const auto* source : sources_) counts_.emplace_back(source->name());
+    refresh_union();
+  }
 
   any_io_executor executor() const { return space_.get_executor(); }
-  std::uint64_t dirty_pages() const noexcept { return union_.dirty_pages(); }
+  std::uint64_t dirty_pages() const { return known()->dirty_pages(); }
+  dirty_statistics statistics() const;
 
-  task<result<void>> start() {
-    if (auto started = co_await space_.async_start_tracking(union_, resume_on{executor()}); !started) co_return started;
-    tracking_ = std::make_shared<tracking>();
-    round_ = {};
-    union_.mark_everything();
-    co_return result<void>{};
-  }
+  task<result<void>> start();
+  task<result<dirty_round>> begin_round();
+  task<result<batch>> next();
+  task<result<bitmap_batch>> next_bitmap();
+  task<result<void>> stop();
 
-  task<result<dirty_round>> begin_round() {
-    if (auto synced = co_await space_.async_sync_dirty(resume_on{executor()}); !synced) co_return synced.error();
-    harvest_cpus();
-    at_ = {};
-    ++round_.number;
-    round_.dirty_pages = union_.dirty_pages();
-    co_return round_;
-  }
+  void give_back(std::span<const page_run> runs, std::uint64_t pages);
+  void give_back(page_run range, std::span<const std::uint64_t> bits, std::uint64_t pages);
+  void acknowledge(std::uint64_t pages) noexcept { acknowledged_ += pages; }
 
-  task<result<batch>> next() {
-    auto runs = union_.take(at_, batch_pages_max_);
-    std::uint64_t pages = 0;
-    for (const auto& run : runs) pages += run.pages;
-    co_return batch{std::shared_ptr<state>(tracking_, this), std::move(runs), pages};
-  }
-
-  task<result<void>> stop() {
-    auto stopped = co_await space_.async_stop_tracking(resume_on{executor()});
-    tracking_.reset();
-    union_.forget_everything();
-    co_return stopped;
-  }
-
-  void give_back(const std::vector<page_run>& runs) {
-    for (const auto& run : runs) union_.mark_all(run.block, run.first_page, run.pages);
-  }
+  page_sink& from(dirty_origin origin) noexcept override { return counts_[static_cast<std::size_t>(origin)]; }
+  void discarded(page_run pages) override { union_->discarded(pages); }
+  void populated(page_run pages) override { union_->populated(pages); }
 
  private:
   /// Lives from a start to its stop: batches know it, and one that comes back later is forgotten with the rest.
   struct tracking {};
 
-  void harvest_cpus() {
-    for (auto* source : cpu_sources_)
-      if (!source->harvest(cpu_pages_)) union_.mark_everything();
+  dirty::source_count& count_of(std::size_t source) { return counts_[dirty_origins + source]; }
+  std::uint64_t new_pages() const;
+  void refresh_union();
+  std::shared_ptr<dirty::dirty_union> known() const;
+  std::weak_ptr<state> whose() { return std::shared_ptr<state>(tracking_, this); }
+
+  template <class Call>
+  task<result<void>> beside(Call call);
+  result<void> start_sources();
+  void stop_sources(std::size_t count) noexcept;
+  result<void> harvest();
+  task<> harvest_beside(result<void>& outcome, ring::latch& done);
+  void note_round(std::chrono::steady_clock::time_point began);
+  void warn(const error& what) const {
+    if (const auto& told = space_.around().options().warn) told(what);
   }
 
-  struct cpu_pages final : page_sink {
-    explicit cpu_pages(dirty::dirty_union& to) : to_(to) {}
-    void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
-               std::span<const std::uint64_t> bits) override {
-      to_.merge(block, first_page, pages, bits);
-    }
-    void mark(page_run pages) override { to_.mark_all(pages.block, pages.first_page, pages.pages); }
-
-   private:
-    dirty::dirty_union& to_;
-  };
-
   address_space& space_;
-  std::vector<cpu_dirty_source*> cpu_sources_;
-  std::uint64_t batch_pages_max_;
-  dirty::dirty_union union_;
-  cpu_pages cpu_pages_{union_};
+  const std::vector<cpu_dirty_source*> sources_;
+  const dirty_stream_options options_;
+  const std::uint64_t batch_pages_;
+  std::deque<dirty::source_count> counts_;  // by origin, then by source
+  std::shared_ptr<dirty::dirty_union> union_;
+  std::size_t blocks_ = 0;  // that the union has
   dirty::dirty_union::position at_;
-  dirty_round round_;
   std::shared_ptr<tracking> tracking_;
+  std::uint64_t new_before_ = 0;  // when the round began
+  std::optional<std::chrono::steady_clock::time_point> round_began_;
+
+  std::atomic<std::uint64_t> handed_out_ = 0;
+  std::atomic<std::uint64_t> acknowledged_ = 0;
+  std::atomic<std::uint64_t> given_back_ = 0;
+
+  mutable std::mutex watched_;  // below, and which union there is, for statistics
+  std::uint32_t round_ = 0;
+  std::deque<dirty_rate> rates_;
+  dirty::latency sync_;
 };
 
-dirty_stream::batch::~batch() {
-  if (runs_.empty()) return;
-  if (const auto stream = from_.lock()) stream->give_back(runs_);
+// --- what is beside the executor ---
+
+template <class Call>
+task<result<void>> dirty_stream::state::beside(Call call) {
+  try {
+    co_return co_await ring::offload(space_.around().threads(), executor(), std::move(call));
+  } catch (const std::system_error& refusal) {
+    co_return kernel_error(operation::query_dirty, refusal.code().value(), {},
+                           "no thread to ask the dirty sources: raise the limit on processes (ulimit -u, pids.max)");
+  }
 }
 
-dirty_stream::dirty_stream(address_space& space, std::vector<cpu_dirty_source*> cpu_sources, std::uint64_t batch_pages_max)
-    : state_(std::make_shared<state>(space, std::move(cpu_sources), batch_pages_max)) {}
+result<void> dirty_stream::state::start_sources() {
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    if (auto started = sources_[i]->start(); !started) {
+      stop_sources(i);
+      return started;
+    }
+  }
+  union_->mark_everything();
+  return {};
+}
+
+void dirty_stream::state::stop_sources(std::size_t count) noexcept {
+  for (std::size_t i = 0; i < count; ++i) sources_[i]->stop();
+}
+
+/// A source that failed has lost what it knew. The last failure.
+result<void> dirty_stream::state::harvest() {
+  result<void> outcome;
+  for (std::size_t i = 0; i < sources_.size(); ++i)
+    if (auto told = sources_[i]->harvest(count_of(i)); !told) outcome = told;
+  if (!outcome) union_->mark_everything();
+  return outcome;
+}
+
+task<> dirty_stream::state::harvest_beside(result<void>& outcome, ring::latch& done) {
+  outcome = co_await beside([this] { return harvest(); });
+  done.count_down();
+}
+
+// --- operations ---
+
+/// The blocks there are now.
+void dirty_stream::state::refresh_union() {
+  if (union_ && blocks_ == space_.blocks().size()) return;
+  auto fresh = std::make_shared<dirty::dirty_union>(space_.blocks());
+  const std::lock_guard lock(watched_);
+  union_ = std::move(fresh);
+  blocks_ = space_.blocks().size();
+}
+
+std::shared_ptr<dirty::dirty_union> dirty_stream::state::known() const {
+  const std::lock_guard lock(watched_);
+  return union_;
+}
+
+task<result<void>> dirty_stream::state::start() {
+  refresh_union();
+  for (auto& one : counts_) one.reset(*union_);
+  if (auto started = co_await space_.async_start_tracking(*this, resume_on{executor()}); !started) co_return started;
+  auto started = co_await beside([this] { return start_sources(); });
+  if (!started) {
+    (void)co_await space_.async_stop_tracking(resume_on{executor()});
+    union_->forget_everything();
+    co_return started;
+  }
+  tracking_ = std::make_shared<tracking>();
+  handed_out_ = acknowledged_ = given_back_ = 0;
+  round_began_.reset();
+  const std::lock_guard lock(watched_);
+  round_ = 0;
+  rates_.clear();
+  sync_ = dirty::latency();
+  co_return started;
+}
+
+task<result<dirty_round>> dirty_stream::state::begin_round() {
+  const auto began = options_.now();
+  result<void> harvested;
+  ring::latch harvests(sources_.empty() ? 0 : 1);
+  if (!sources_.empty()) ring::start(harvest_beside(harvested, harvests));
+  const auto synced = co_await space_.async_sync_dirty(resume_on{executor()});
+  co_await harvests;
+  if (!harvested) warn(harvested.error());
+  if (!synced) co_return synced.error();
+  at_ = {};
+  note_round(began);
+  co_return dirty_round{round_, union_->dirty_pages()};
+}
+
+std::uint64_t dirty_stream::state::new_pages() const {
+  std::uint64_t sum = 0;
+  for (const auto& one : counts_) sum += one.new_pages();
+  return sum;
+}
+
+void dirty_stream::state::note_round(std::chrono::steady_clock::time_point began) {
+  const auto pages = new_pages();
+  const auto before = std::exchange(new_before_, pages);
+  const auto last = std::exchange(round_began_, began);
+  const std::lock_guard lock(watched_);
+  sync_.add(options_.now() - began);
+  ++round_;
+  if (!last) return;
+  if (rates_.size() == dirty_rates_kept) rates_.pop_front();
+  rates_.push_back({round_, began, began - *last, pages - before});
+}
+
+task<result<dirty_stream::batch>> dirty_stream::state::next() {
+  auto runs = std::make_unique_for_overwrite<page_run[]>(batch_pages_);
+  const auto taken = union_->take(at_, batch_pages_, {runs.get(), batch_pages_});
+  handed_out_ += taken.pages;
+  co_return batch{whose(), std::move(runs), taken.runs, taken.pages};
+}
+
+task<result<dirty_stream::bitmap_batch>> dirty_stream::state::next_bitmap() {
+  std::array<std::uint64_t, core::words_per_chunk> words;
+  const auto taken = union_->take_words(at_, words);
+  handed_out_ += taken.pages;
+  const auto count = static_cast<std::ptrdiff_t>(core::words_for(taken.range.pages));
+  co_return bitmap_batch{whose(), taken.range, std::vector<std::uint64_t>(words.begin(), words.begin() + count),
+                         taken.pages};
+}
+
+task<result<void>> dirty_stream::state::stop() {
+  auto stopped = co_await space_.async_stop_tracking(resume_on{executor()});
+  tracking_.reset();
+  const auto stop_all = [this]() -> result<void> {
+    stop_sources(sources_.size());
+    union_->forget_everything();
+    return {};
+  };
+  const auto ended = co_await beside(stop_all);
+  if (!ended) (void)stop_all();
+  co_return stopped;
+}
+
+void dirty_stream::state::give_back(std::span<const page_run> runs, std::uint64_t pages) {
+  for (const auto& run : runs) union_->mark(run);
+  given_back_ += pages;
+}
+
+void dirty_stream::state::give_back(page_run range, std::span<const std::uint64_t> bits, std::uint64_t pages) {
+  union_->merge(range.block, range.first_page, range.pages, bits);
+  given_back_ += pages;
+}
+
+dirty_statistics dirty_stream::state::statistics() const {
+  const auto pages = known();
+  dirty_statistics told;
+  for (const auto& one : counts_) told.sources.push_back(one.statistics());
+  told.dirty_pages = pages->dirty_pages();
+  told.bitmap_bytes = pages->memory_bytes();
+  told.handed_out_pages = handed_out_;
+  told.acknowledged_pages = acknowledged_;
+  told.given_back_pages = given_back_;
+  const std::lock_guard lock(watched_);
+  told.rounds = round_;
+  told.rates.assign(rates_.begin(), rates_.end());
+  told.sync = sync_.statistics();
+  return told;
+}
+
+// --- batches ---
+
+void dirty_stream::handed_out::acknowledge() noexcept {
+  if (const auto stream = taken_back()) stream->acknowledge(pages_);
+}
+
+dirty_stream::batch::~batch() {
+  if (empty()) return;
+  if (const auto stream = taken_back()) stream->give_back(runs(), pages());
+}
+
+dirty_stream::bitmap_batch::~bitmap_batch() {
+  if (empty()) return;
+  if (const auto stream = taken_back()) stream->give_back(range_, bits_, pages());
+}
+
+// --- the stream ---
+
+dirty_stream::dirty_stream(address_space& space, std::vector<cpu_dirty_source*> cpu_sources, dirty_stream_options options)
+    : state_(std::make_shared<state>(space, std::move(cpu_sources), std::move(options))) {}
 dirty_stream::~dirty_stream() = default;
 
 std::uint64_t dirty_stream::dirty_pages() const noexcept { return state_->dirty_pages(); }
+dirty_statistics dirty_stream::statistics() const { return state_->statistics(); }
 
 void dirty_stream::start_tracking(completion<void> done) {
   ring::spawn(state_->executor(), state_->start(), std::move(done));
@@ -109,6 +302,9 @@ void dirty_stream::start_round(completion<dirty_round> done) {
   ring::spawn(state_->executor(), state_->begin_round(), std::move(done));
 }
 void dirty_stream::start_next(completion<batch> done) { ring::spawn(state_->executor(), state_->next(), std::move(done)); }
+void dirty_stream::start_next_bitmap(completion<bitmap_batch> done) {
+  ring::spawn(state_->executor(), state_->next_bitmap(), std::move(done));
+}
 void dirty_stream::start_stop(completion<void> done) { ring::spawn(state_->executor(), state_->stop(), std::move(done)); }
 
 }  // namespace tidemark

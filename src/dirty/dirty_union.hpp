@@ -4,46 +4,76 @@
 //
 // Invariant: a page that is discarded is not dirty, whoever says so.
 //
-// Threading: the address space's executor.
+// Threading: any thread, several at a time: sources race with each other and with who takes. A block's lock is held for a
+// slice of its bitmap at a time, which is some ten microseconds, so that nobody waits for long.
 
 #pragma once
 
 #include <tidemark/address_space.hpp>
-#include <tidemark/dirty_stream.hpp>
+#include <tidemark/page_run.hpp>
 
+#include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "core/bitmap.hpp"
+#include "core/light_mutex.hpp"
 
 namespace tidemark::dirty {
 
-class dirty_union final : public dirty_sink {
+class dirty_union {
  public:
+  /// What a source told: how many pages, and how many of them nobody had told before.
+  using told = core::bitmap::merged;
+
   explicit dirty_union(const std::vector<ram_block>& blocks);
 
-  void merge(block_index block, std::uint64_t first_page, std::uint64_t pages, std::span<const std::uint64_t> bits) override;
-  void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) override;
-  void discarded(block_index block, std::uint64_t first_page, std::uint64_t pages) override;
-  void populated(block_index block, std::uint64_t first_page, std::uint64_t pages) override;
+  /// Pages of a block that is not here are nobody's.
+  told merge(block_index block, std::uint64_t first_page, std::uint64_t pages, std::span<const std::uint64_t> bits);
+  told mark(page_run pages);
+  void discarded(page_run pages);
+  void populated(page_run pages);
   void mark_everything();
   /// What is discarded, too.
   void forget_everything();
 
   std::uint64_t dirty_pages() const noexcept;
+  /// Of all bitmaps, both levels.
+  std::uint64_t memory_bytes() const noexcept;
 
-  /// Takes up to `pages_max` dirty pages from `where` on, in the order of blocks and pages, and moves `where` past them.
-  /// Empty at the end.
   struct position {
     block_index block = 0;
     std::uint64_t page = 0;
   };
-  std::vector<page_run> take(position& where, std::uint64_t pages_max);
+
+  /// Takes up to `pages_max` dirty pages, in at most `into.size()` runs, from `where` on, in the order of blocks and pages,
+  /// and moves `where` past them. None at the end.
+  struct taken {
+    std::size_t runs = 0;
+    std::uint64_t pages = 0;
+  };
+  taken take(position& where, std::uint64_t pages_max, std::span<page_run> into);
+
+  /// Takes the dirty pages of one chunk, the next that has any, as words; moves `where` past them. No pages: the end.
+  struct taken_words {
+    page_run range;  ///< what the words are for, a bit a page; begins at a multiple of 64
+    std::uint64_t pages = 0;
+  };
+  taken_words take_words(position& where, std::span<std::uint64_t, core::words_per_chunk> into);
 
  private:
-  void drop_discarded(block_index block, std::uint64_t first_page, std::uint64_t pages);
+  struct block {
+    explicit block(std::uint64_t pages) : dirty(pages), discarded(pages) {}
+    mutable core::light_mutex mutex;
+    core::bitmap dirty;
+    core::bitmap discarded;
+  };
 
-  std::vector<core::bitmap> blocks_;
-  std::vector<core::bitmap> discarded_;  // by block, too
+  block* find(block_index which) const noexcept { return which < blocks_.size() ? blocks_[which].get() : nullptr; }
+  static void drop_discarded(block& in, std::uint64_t first_page, std::uint64_t pages, told& of);
+
+  std::vector<std::unique_ptr<block>> blocks_;
 };
 
 }  // namespace tidemark::dirty

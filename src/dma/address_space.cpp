@@ -49,6 +49,8 @@ class address_space::state final : public dma::container_user {
   task<result<container_info>> add_group(container& to, unsigned group) override;
   task<result<container_info>> remove_group(container& from, unsigned group, result<void>& left) override;
   task<result<void>> leave(container& going, unsigned last_group) override;
+  task<void> add_device(const container& in, const device& coming, bool may_log) override;
+  task<result<void>> close_device(container& in, const device& going) override;
 
   task<result<void>> add(region added);
   task<result<void>> remove(iova_range range);
@@ -134,8 +136,8 @@ void address_space::state::change(const dma::placed_region& of, iova_range range
   const auto before = dma::discarded_pages(regions_, block, pages);
   make();
   const auto after = dma::discarded_pages(regions_, block, pages);
-  for (const auto& run : dma::difference(after, before)) placer_.sink()->discarded(block, run.first, run.length);
-  for (const auto& run : dma::difference(before, after)) placer_.sink()->populated(block, run.first, run.length);
+  for (const auto& run : dma::difference(after, before)) placer_.sink()->discarded({block, run.first, run.length});
+  for (const auto& run : dma::difference(before, after)) placer_.sink()->populated({block, run.first, run.length});
 }
 
 task<result<void>> address_space::state::add(region added) {
@@ -148,6 +150,7 @@ task<result<void>> address_space::state::add(region added) {
   dma::placed_region coming(added, memory_of(added));
   coming.discards = std::move(*discards);
   if (auto suits = placer_.place(coming); !suits) co_return suits;
+  co_await placer_.cover(coming, regions_);
   if (!coming.is_granular()) {
     auto mapped = co_await placer_.hold(coming, coming.all(), "the region is mapped in no container");
     if (!mapped) co_return mapped;
@@ -280,16 +283,26 @@ task<result<void>> address_space::state::leave(container& going, unsigned last_g
   co_return co_await going.async_disconnect(last_group, resume_on{executor_});
 }
 
+task<void> address_space::state::add_device(const container& in, const device& coming, bool may_log) {
+  const auto held = co_await ranges_.lock(everything);
+  co_await placer_.add_device(in, coming, may_log, regions_);
+}
+
+task<result<void>> address_space::state::close_device(container& in, const device& going) {
+  const auto held = co_await ranges_.lock(everything);
+  co_return co_await placer_.close_device(in, going, regions_);
+}
+
 // --- dirty pages ---
 
 task<result<void>> address_space::state::start_tracking(dirty_sink& sink) {
   const auto held = co_await ranges_.lock(everything);
-  if (auto started = co_await placer_.start_tracking(sink); !started) co_return started;
+  if (auto started = co_await placer_.start_tracking(sink, regions_); !started) co_return started;
   for (const auto& [iova, which] : regions_) {
     if (!which.is_granular()) continue;
     const auto pages = dma::pages_of(which, which.asked.at);
     for (const auto& run : dma::discarded_pages(regions_, which.asked.block, pages))
-      sink.discarded(which.asked.block, run.first, run.length);
+      sink.discarded({which.asked.block, run.first, run.length});
   }
   co_return result<void>{};
 }
@@ -316,8 +329,22 @@ task<result<void>> address_space::state::stop_tracking() {
   co_return co_await placer_.stop_tracking();
 }
 
+std::string_view name_of(dirty_origin origin) noexcept {
+  switch (origin) {
+    case dirty_origin::device_log:
+      return "device log";
+    case dirty_origin::container:
+      return "container";
+    case dirty_origin::untracked:
+      return "untracked";
+    case dirty_origin::lost:
+      return "lost";
+  }
+  return "unknown";
+}
+
 address_space::address_space(any_io_executor executor, host& host)
-    : executor_(std::move(executor)), state_(std::make_unique<state>(executor_, host)) {}
+    : executor_(std::move(executor)), host_(host), state_(std::make_unique<state>(executor_, host)) {}
 address_space::~address_space() = default;
 
 result<block_index> address_space::add_block(ram_block block) { return state_->add_block(std::move(block)); }

@@ -115,6 +115,7 @@ task<result<device>> attachments::attach(std::string which, attach_options optio
   auto opened = co_await found->second.in->where.async_open_device(place->group, place->name, resume_on{executor_});
   if (opened) {
     found->second.devices.push_back(*opened);
+    co_await user_.add_device(found->second.in->where, *opened, options.use_dma_log);
     co_return opened;
   }
   result<void> undone;
@@ -223,7 +224,7 @@ task<result<void>> attachments::detach(device which) {
   auto& open = owner->second.devices;
   const auto at = std::find(open.begin(), open.end(), which);
   if (at == open.end()) co_return result<void>{};
-  auto closed = co_await owner->second.in->where.async_close_device(which, resume_on{executor_});
+  auto closed = co_await user_.close_device(owner->second.in->where, which);
   if (!closed) co_return closed;  // the lane took no more: it is as it was
   open.erase(at);
   if (!open.empty()) co_return result<void>{};

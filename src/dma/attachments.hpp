@@ -45,6 +45,11 @@ class container_user {
 
   /// It takes part no more, and its last group leaves it. What its devices dirtied is not lost. As async_disconnect.
   virtual ring::task<result<void>> leave(container& going, unsigned last_group) = 0;
+
+  /// A device has opened that nobody was told of yet.
+  virtual ring::task<void> add_device(const container& in, const device& coming, bool may_log) = 0;
+  /// As container::async_close_device. What it dirtied is not lost.
+  virtual ring::task<result<void>> close_device(container& in, const device& going) = 0;
 };
 
 class attachments {

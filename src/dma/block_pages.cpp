@@ -55,22 +55,27 @@ block_pages pages_of(const placed_region& of, iova_range range) {
   return touched(of.asked.offset + (range.iova - of.asked.at.iova), range.size);
 }
 
-void report_all(dirty_sink& to, const placed_region& of, iova_range range) {
-  const auto pages = pages_of(of, range);
-  to.mark_all(of.asked.block, pages.first, pages.length);
+shown_part part_of(const placed_region& of, iova_range range) {
+  return {range, of.asked.block, of.asked.offset + (range.iova - of.asked.at.iova)};
 }
 
-void report(dirty_sink& to, const placed_region& of, iova_range range, std::uint64_t bytes_a_bit,
-            std::span<const std::uint64_t> bits) {
-  const auto offset = of.asked.offset + (range.iova - of.asked.at.iova);
-  const auto pages = touched(offset, range.size);
-  if (bytes_a_bit == page_bytes && offset % page_bytes == 0)
-    return to.merge(of.asked.block, pages.first, pages.length, bits);
-  core::bitmap dirty(range.size / bytes_a_bit);
+shown_part part_of(const shown_part& of, iova_range range) noexcept {
+  return {range, of.block, of.offset + (range.iova - of.at.iova)};
+}
+
+void report_all(page_sink& to, const shown_part& part) {
+  const auto pages = touched(part.offset, part.at.size);
+  to.mark({part.block, pages.first, pages.length});
+}
+
+void report(page_sink& to, const shown_part& part, std::uint64_t bytes_a_bit, std::span<const std::uint64_t> bits) {
+  if (bytes_a_bit == page_bytes && part.offset % page_bytes == 0)
+    return to.merge(part.block, part.offset / page_bytes, part.at.size / page_bytes, bits);
+  core::bitmap dirty(part.at.size / bytes_a_bit);
   dirty.merge(0, dirty.size(), bits);
   for (const auto& run : set_in(dirty, {0, dirty.size()})) {
-    const auto wider = touched(offset + run.first * bytes_a_bit, run.length * bytes_a_bit);
-    to.mark_all(of.asked.block, wider.first, wider.length);
+    const auto wider = touched(part.offset + run.first * bytes_a_bit, run.length * bytes_a_bit);
+    to.mark({part.block, wider.first, wider.length});
   }
 }
 

@@ -29,10 +29,22 @@ using block_page_runs = std::vector<block_pages>;
 /// The pages that a range inside the region touches.
 block_pages pages_of(const placed_region& of, iova_range range);
 
-/// Tells the sink of a range inside the region: all of it, or what the bits say, of which each is for so many bytes.
-void report_all(dirty_sink& to, const placed_region& of, iova_range range);
-void report(dirty_sink& to, const placed_region& of, iova_range range, std::uint64_t bytes_a_bit,
-            std::span<const std::uint64_t> bits);
+/// Where devices see a part of a RAM block: all that it takes to turn IOVAs into pages, on any thread, when the region may
+/// be gone already.
+struct shown_part {
+  iova_range at;
+  block_index block = 0;
+  std::uint64_t offset = 0;  ///< bytes into the block
+};
+
+/// What a range inside the region shows.
+shown_part part_of(const placed_region& of, iova_range range);
+/// What a range inside a part shows.
+shown_part part_of(const shown_part& of, iova_range range) noexcept;
+
+/// Tells of a part: all of it, or what the bits say, of which each is for so many bytes.
+void report_all(page_sink& to, const shown_part& part);
+void report(page_sink& to, const shown_part& part, std::uint64_t bytes_a_bit, std::span<const std::uint64_t> bits);
 
 /// Of the pages `within` of a RAM block: those that regions with a granule show, and none of them, nor another, populated.
 block_page_runs discarded_pages(const placed_regions& regions, block_index block, block_pages within);

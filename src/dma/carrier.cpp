@@ -145,7 +145,7 @@ void carrier::fail_all(work& which, const error& why, lane::batch& done) {
 }
 
 void carrier::call(container_request& which, const std::atomic<bool>& closing) {
-  which.call({file_, book_, closing});
+  which.call({file_, book_, closing, scratch_});
   const auto reads = file_.info_reads();
   if (std::exchange(info_reads_, reads) == reads) return;
   auto info = file_.info();

@@ -61,6 +61,7 @@ class carrier {
 
   backend::container_file file_;
   mapping_book book_;
+  std::vector<std::uint64_t> scratch_;  // of calls
   std::uint64_t piece_bytes_;
   std::uint64_t budget_ = 0;  // mappings the kernel allows, those in the book included
   container_info info_;

@@ -11,6 +11,7 @@
 
 #include "dma/carrier.hpp"
 #include "dma/container_request.hpp"
+#include "dma/dirty_reading.hpp"
 #include "dma/handover.hpp"
 #include "dma/host_pages.hpp"
 #include "dma/lane.hpp"
@@ -191,8 +192,16 @@ void container::start_tracking(placed_completion<void> done, bool on) {
 }
 
 void container::start_query_dirty(placed_completion<void> done, iova_range range, std::span<std::uint64_t> dirty) {
-  state_->on_driver(operation::query_dirty, range, std::move(done),
-                    [range, dirty](backend::iommu& driver) { return driver.query_dirty(range, dirty); });
+  state_->submit(operation::query_dirty, range, std::move(done), [range, dirty](const dma::lane_place& in) -> result<void> {
+    const auto driver = in.file.driver(operation::query_dirty, range);
+    if (!driver) return driver.error();
+    return dma::query_dirty(in, **driver, range, dirty);
+  });
+}
+
+void container::start_call(placed_completion<void> done, operation what, iova_range range,
+                           std::function<result<void>(const dma::lane_place&)> call) {
+  state_->submit(what, range, std::move(done), std::move(call), dma::submission{.always = what == operation::detach});
 }
 
 void container::start_release_addresses(placed_completion<void> done) {

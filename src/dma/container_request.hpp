@@ -34,6 +34,7 @@ struct lane_place {
   backend::container_file& file;
   mapping_book& book;
   const std::atomic<bool>& closing;
+  std::vector<std::uint64_t>& scratch;  ///< for bitmaps, whose memory is kept from one call to the next
 };
 
 class container_request : public lane::request {

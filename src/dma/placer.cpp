@@ -19,9 +19,6 @@ using ring::task;
 
 namespace {
 
-/// Queries of one region in one container that are under way at a time.
-constexpr std::size_t runs_at_once = 32;
-
 std::optional<error> first_failure(const std::vector<result<void>>& outcomes) {
   for (const auto& outcome : outcomes)
     if (!outcome) return outcome.error();
@@ -32,11 +29,6 @@ std::optional<error> first_failure(const std::vector<result<void>>& outcomes) {
 std::string taken_back(std::string as_before, const std::vector<result<void>>& outcomes) {
   const auto failed = first_failure(outcomes);
   return failed ? "not undone everywhere: " + failed->message() : std::move(as_before);
-}
-
-/// Whether the container was not even asked: a group that came has changed what it can track.
-bool cannot_tell(const error& what) {
-  return what.code == make_error_code(errc::dirty_not_supported) || what.code == make_error_code(errc::bitmap_too_large);
 }
 
 /// Whether it is the kernel's answer, and not that it was never asked.
@@ -66,6 +58,23 @@ piece_runs lost(const piece_runs& before, const core::bitmap& now) {
   for (const auto& run : before)
     for (const auto& gone : clear_in(now, run)) list.push_back(gone);
   return list;
+}
+
+/// What a container maps of a region.
+shown_parts parts_of(const placed_region& which, const placement& where) {
+  shown_parts parts;
+  if (!which.is_ram()) return parts;
+  for (const auto& run : set_in(where.held, which.all())) parts.push_back(part_of(which, which.range_of(where, run)));
+  return parts;
+}
+
+/// What the container whose placements have this index can map of all regions: of one with a granule all of it, whatever is
+/// populated now.
+shown_parts parts_of(const placed_regions& regions, std::size_t index) {
+  shown_parts parts;
+  for (const auto& [iova, which] : regions)
+    if (which.is_ram() && index < which.in.size()) parts.push_back(part_of(which, which.in[index].mapped));
+  return parts;
 }
 
 task<result<void>> nothing() { co_return result<void>{}; }
@@ -176,23 +185,9 @@ task<result<void>> placer::unmap_each(member in, const placed_region& which, pla
 }
 
 task<result<void>> placer::unmap_range(member in, const placed_region& which, iova_range range) {
-  if (!in.tracking || !which.is_ram()) {
-    auto unmapped = co_await in.where->async_unmap(range, resume_on{executor_});
-    if (sink_ && which.is_ram()) report_all(*sink_, which, range);
-    if (!unmapped) co_return unmapped.error();
-    co_return result<void>{};
-  }
-  std::vector<std::uint64_t> dirty(core::words_for(range.size / in.page_size));
-  auto unmapped = co_await in.where->async_unmap(range, dirty, resume_on{executor_});
-  if (!unmapped && cannot_tell(unmapped.error())) {
-    in.tracking = false;
-    co_return co_await unmap_range(in, which, range);
-  }
-  if (!unmapped) {
-    if (sink_) report_all(*sink_, which, range);  // what the kernel had recorded may be gone with the failed call
-    co_return unmapped.error();
-  }
-  if (sink_) report(*sink_, which, range, in.page_size, dirty);
+  if (which.is_ram()) co_return co_await in.dirty->unmap(part_of(which, range), in.page_size);
+  auto unmapped = co_await in.where->async_unmap(range, resume_on{executor_});
+  if (!unmapped) co_return unmapped.error();
   co_return result<void>{};
 }
 
@@ -204,31 +199,43 @@ task<void> placer::query(const placed_region& which) {
   });
 }
 
-/// A run of pieces is asked about at once: the mappings of its granules follow each other.
 task<void> placer::query_placement(member in, const placed_region& which, const placement& where) {
-  const auto runs = set_in(where.held, which.all());
-  co_await in_slices(runs.size(), runs_at_once,
-                     [&](std::size_t i) { return query_run(in, which, which.range_of(where, runs[i])); });
+  co_await in.dirty->read(parts_of(which, where), where.mapped);
 }
 
-task<void> placer::query_run(member in, const placed_region& which, iova_range range) {
-  if (!in.tracking) {
-    report_all(*sink_, which, range);
-    co_return;
-  }
-  std::vector<std::uint64_t> dirty(core::words_for(range.size / in.page_size));
-  const auto queried = co_await in.where->async_query_dirty(range, dirty, resume_on{executor_});
-  if (!sink_) co_return;
-  queried ? report(*sink_, which, range, in.page_size, dirty) : report_all(*sink_, which, range);
+task<void> placer::cover(const placed_region& coming, const placed_regions& others) {
+  if (!sink_ || !coming.is_ram()) co_return;
+  co_await ask_all([&](member in, std::size_t i) -> task<result<void>> {
+    const auto mapped = coming.in[i].mapped;
+    if (mapped.size != 0) co_await in.dirty->cover(mapped, [&others, i] { return parts_of(others, i); });
+    co_return result<void>{};
+  });
+}
+
+task<void> placer::add_device(const container& in, const device& coming, bool may_log, const placed_regions& regions) {
+  const auto at = find(in);
+  if (at != members_.end()) co_await at->dirty->add_device(coming, may_log, parts_of(regions, index_of(*at)));
+}
+
+task<result<void>> placer::close_device(container& in, const device& going, const placed_regions& regions) {
+  const auto at = find(in);
+  if (at == members_.end()) co_return co_await in.async_close_device(going, resume_on{executor_});
+  co_return co_await at->dirty->close_device(going, parts_of(regions, index_of(*at)));
 }
 
 placer::members::iterator placer::find(const container& which) {
   return std::find_if(members_.begin(), members_.end(), [&](const member& in) { return in.where == &which; });
 }
 
+placer::member placer::make_member(container& of, std::uint64_t page_size) const {
+  return {&of, page_size, std::make_shared<tracker>(executor_, of, host_.options().warn)};
+}
+
+std::size_t placer::index_of(const member& in) const { return static_cast<std::size_t>(&in - members_.data()); }
+
 task<result<void>> placer::join(container& coming, std::uint64_t page_size, placed_regions& regions) {
-  member joining{&coming, page_size, false};
-  if (sink_) joining.tracking = (co_await coming.async_start_dirty_tracking(resume_on{executor_})).has_value();
+  auto joining = make_member(coming, page_size);
+  if (sink_) co_await joining.dirty->join(*sink_);
   result<void> outcome;
   for (auto& [iova, which] : regions) {
     if (outcome) outcome = check_granule(which.asked, which.memory, page_size);
@@ -319,34 +326,25 @@ task<result<void>> placer::renew(member in, const placed_regions& regions, std::
   co_return co_await in.where->async_renew_addresses(std::move(all), resume_on{executor_});
 }
 
-task<result<void>> placer::start_tracking(dirty_sink& sink) {
-  std::size_t failures = 0;
-  error failure;
-  for (auto& in : members_) {
-    const auto started = co_await in.where->async_start_dirty_tracking(resume_on{executor_});
-    in.tracking = started.has_value();
-    if (started || started.error().code == make_error_code(errc::dirty_not_supported)) continue;
-    ++failures;
-    failure = started.error();
+task<result<void>> placer::start_tracking(dirty_sink& sink, const placed_regions& regions) {
+  const auto outcomes =
+      co_await ask_all([&](member in, std::size_t i) { return in.dirty->start(sink, parts_of(regions, i)); });
+  auto failed = first_failure(outcomes);
+  if (!failed) {
+    sink_ = &sink;
+    co_return result<void>{};
   }
-  if (failures != 0) {
-    for (auto& in : members_)
-      if (std::exchange(in.tracking, false)) (void)co_await in.where->async_stop_dirty_tracking(resume_on{executor_});
-    failure.undone = "tracking is off in every container";
-    co_return failure;
-  }
-  sink_ = &sink;
-  co_return result<void>{};
+  const auto undoing = co_await ask_all([&](member in, std::size_t) { return in.dirty->stop(); });
+  failed->undone = taken_back("tracking is off in every container", undoing);
+  co_return *failed;
 }
 
 task<result<void>> placer::stop_tracking() {
   sink_ = nullptr;
-  result<void> outcome;
-  for (auto& in : members_) {
-    if (!std::exchange(in.tracking, false)) continue;
-    if (auto stopped = co_await in.where->async_stop_dirty_tracking(resume_on{executor_}); !stopped) outcome = stopped;
-  }
-  co_return outcome;
+  const auto outcomes = co_await ask_all([&](member in, std::size_t) { return in.dirty->stop(); });
+  const auto failed = first_failure(outcomes);
+  if (failed) co_return *failed;
+  co_return result<void>{};
 }
 
 }  // namespace tidemark::dma

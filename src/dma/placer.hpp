@@ -5,8 +5,7 @@
 // Every container is asked before any is awaited, so each lane sees the requests in the order they were given here. Who
 // calls holds the regions' ranges (range_lock), so that no two calls are about one piece.
 //
-// While a sink is set, what devices dirtied in a piece is told to it at every query and at every unmap. What a container
-// cannot track is dirty as a whole: after the unmap, since until then a device may have written anything.
+// While a sink is set, what devices dirtied in a piece is told to it at every query and at every unmap (tracker).
 //
 // Threading: the address space's executor.
 
@@ -17,10 +16,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "dma/placed_region.hpp"
+#include "dma/tracker.hpp"
 #include "ring/task.hpp"
 
 namespace tidemark::dma {
@@ -41,6 +42,12 @@ class placer {
   ring::task<result<void>> release(placed_region& which, piece_run pieces, std::string as_before);
   /// Tells the sink what devices dirtied in what is mapped.
   ring::task<void> query(const placed_region& which);
+  /// A region that has its placements will be held next: devices that log get to know its range.
+  ring::task<void> cover(const placed_region& coming, const placed_regions& others);
+
+  /// A device of a container has opened; is to be closed.
+  ring::task<void> add_device(const container& in, const device& coming, bool may_log, const placed_regions& regions);
+  ring::task<result<void>> close_device(container& in, const device& going, const placed_regions& regions);
 
   /// A container comes, and all that is populated is mapped in it; on failure it may hold some of it, and takes no part.
   ring::task<result<void>> join(container& coming, std::uint64_t page_size, placed_regions& regions);
@@ -60,17 +67,17 @@ class placer {
   /// Where the regions' memory is now is told to every container; what one has been told already costs nothing.
   ring::task<result<void>> renew_addresses(const placed_regions& regions);
 
-  ring::task<result<void>> start_tracking(dirty_sink& sink);
+  ring::task<result<void>> start_tracking(dirty_sink& sink, const placed_regions& regions);
   ring::task<result<void>> stop_tracking();
   /// Null while nobody tracks.
   dirty_sink* sink() const noexcept { return sink_; }
 
  private:
-  /// A container in use, and whether the kernel tracks what its devices dirty.
+  /// A container in use.
   struct member {
     container* where;
     std::uint64_t page_size;
-    bool tracking = false;
+    std::shared_ptr<tracker> dirty;
   };
   using members = std::vector<member>;
   /// Pieces by member.
@@ -84,11 +91,12 @@ class placer {
   ring::task<result<void>> unmap_run(member in, const placed_region& which, placement& where, piece_run run);
   ring::task<result<void>> unmap_each(member in, const placed_region& which, placement& where, piece_run run);
   ring::task<result<void>> unmap_range(member in, const placed_region& which, iova_range range);
-  ring::task<void> query_run(member in, const placed_region& which, iova_range range);
   ring::task<void> query_placement(member in, const placed_region& which, const placement& where);
   ring::task<result<void>> renew(member in, const placed_regions& regions, std::size_t index);
   void warn_of(placement& where, error why) const;
+  member make_member(container& of, std::uint64_t page_size) const;
   members::iterator find(const container& which);
+  std::size_t index_of(const member& in) const;
 
   any_io_executor executor_;
   const host& host_;

@@ -9,6 +9,8 @@
 #include <map>
 #include <string>
 
+#include "core/bitmap.hpp"
+#include "dma/dirty_slices.hpp"
 #include "dma/host_pages.hpp"
 
 namespace tidemark::dma {
@@ -261,10 +263,33 @@ std::unique_ptr<error> plan_run::cannot_be_taken_back(std::uint32_t transaction)
 
 result<std::uint64_t> plan_run::unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver) {
   if (step.what == change::kind::unmap_everything) return driver.unmap_all();
+  if (const auto max = driver.dirty_range_bytes_max(); !dirty.empty() && max != 0 && step.at.size > max)
+    return unmap_in_slices(step.at, dirty, driver);
   auto unmapped = driver.unmap(step.at, dirty);
   if (unmapped || !ends_at_the_top(step.at) || !is_errno(unmapped.error(), EINVAL) || step.at.size == page_size_)
     return unmapped;
   return driver.unmap({step.at.iova, step.at.size - page_size_}, dirty);
+}
+
+/// A bitmap that is too large for one ioctl. A mapping that is too large by itself is found before anything is unmapped: the
+/// driver refuses it.
+result<std::uint64_t> plan_run::unmap_in_slices(iova_range range, std::span<std::uint64_t> dirty, backend::iommu& driver) {
+  const auto bytes_max = driver.dirty_range_bytes_max();
+  for (const auto& [iova, held] : entries_in(range))
+    if (held.size() > bytes_max) return driver.unmap(range, dirty);
+  std::fill(dirty.begin(), dirty.end(), 0);
+  std::uint64_t bytes = 0;
+  std::vector<std::uint64_t> bits;
+  for (auto left = range;;) {
+    const auto slice = first_slice(book_, left, bytes_max);
+    if (slice.size == 0) return bytes;
+    bits.resize(core::words_for(slice.size / page_size_));
+    const auto unmapped = driver.unmap(slice, bits);
+    if (!unmapped) return unmapped;
+    place_bits(dirty, (slice.iova - range.iova) / page_size_, bits, slice.size / page_size_);
+    bytes += *unmapped;
+    left = behind(left, slice);
+  }
 }
 
 /// The kernel has done a part of it, and does not say which (R18).

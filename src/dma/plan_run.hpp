@@ -96,6 +96,7 @@ class plan_run {
   void unmap(const plan_step& step, backend::iommu& driver);
   std::unique_ptr<error> cannot_be_taken_back(std::uint32_t transaction);
   result<std::uint64_t> unmap_range(const plan_step& step, std::span<std::uint64_t> dirty, backend::iommu& driver);
+  result<std::uint64_t> unmap_in_slices(iova_range range, std::span<std::uint64_t> dirty, backend::iommu& driver);
   void unmap_one_by_one(const plan_step& step, backend::iommu& driver);
   std::vector<leftover> unmap_each(iova_range range, backend::iommu& driver);
   std::vector<entry> entries_in(iova_range range) const;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernel/model_objects.hpp"
+#include "kernel/test_device.h"
 #include "kernel/user_memory.hpp"
 
 namespace tidemark::kernel::modelled {
@@ -80,7 +81,8 @@ int group_file::get_device(std::uintptr_t argument) {
   if (group_.about.noiommu && !options_.raw_io) return -EPERM;
   if (group_.about.device_open_errno != 0) return -group_.about.device_open_errno;
   auto self = std::static_pointer_cast<group_file>(shared_from_this());
-  if (group_.about.iommu_backed || group_.about.noiommu) {
+  const bool is_test_device = found->name.starts_with(TIDEMARK_TEST_DEVICE_NAME ".");
+  if (group_.about.noiommu || (group_.about.iommu_backed && !is_test_device)) {
     return descriptors_.install(std::make_shared<pci_file>(*found, std::move(self)));
   }
   return descriptors_.install(std::make_shared<test_device_file>(*found, std::move(self), descriptors_, options_.version));

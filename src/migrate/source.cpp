@@ -165,7 +165,7 @@ task<void> source::send_batches(std::optional<error>& failure) {
     auto batch = co_await with_.stream.async_next(here_);
     if (!batch) failure = batch.error();
     if (!batch || batch->empty()) co_return;
-    auto sent = co_await on_channel(with_.to.send_pages(batch->runs(), with_.space.blocks()));
+    auto sent = co_await on_channel(with_.to.send_pages({batch->runs().begin(), batch->runs().end()}, with_.space.blocks()));
     if (!sent) {
       failure = sent.error();
       co_return;

@@ -27,7 +27,8 @@ constexpr std::uint64_t other_iova = 0x900000;
 class pulled {
  public:
   pulled(small_host& host, std::uint64_t batch_pages_max)
-      : host_(host), stream_(std::in_place, host.space(), sources(host), batch_pages_max) {}
+      : host_(host),
+        stream_(std::in_place, host.space(), sources(host), dirty_stream_options{.batch_pages_max = batch_pages_max}) {}
 
   void start() {
     BOOST_REQUIRE(host_.wait([&](auto token) { return stream_->async_start(token); }).has_value());
@@ -380,7 +381,7 @@ BOOST_AUTO_TEST_CASE(a_stream_that_cannot_start_holds_nothing) {
   host.kernel().fault = [](unsigned long request, std::uintptr_t) -> std::optional<int> {
     return request == VFIO_IOMMU_DIRTY_PAGES ? std::optional(-ENOMEM) : std::nullopt;
   };
-  dirty_stream stream(host.space(), {&host.log()}, 16);
+  dirty_stream stream(host.space(), {&host.log()});
   const auto started = host.wait([&](auto token) { return stream.async_start(token); });
   BOOST_REQUIRE(started.has_error());
   BOOST_TEST(started.error().code == boost::system::errc::not_enough_memory);

@@ -58,7 +58,7 @@ class both {
   explicit both(std::mt19937_64& random) : random_(random), real_(blocks_of(random)) {}
 
   void step() {
-    switch (random_() % 11) {
+    switch (random_() % 12) {
       case 0:
         return mark();
       case 1:
@@ -75,6 +75,8 @@ class both {
         return populate();
       case 7:
         return mark_everything();
+      case 8:
+        return take_words();
       default:
         return take();
     }
@@ -83,7 +85,7 @@ class both {
  private:
   std::vector<ram_block> blocks_of(std::mt19937_64& random) {
     std::vector<ram_block> blocks(1 + random() % 3);
-    for (auto& block : blocks) block.size = (1 + random() % 200) * page_bytes;
+    for (auto& block : blocks) block.size = (1 + random() % (random() % 16 == 0 ? 70000 : 200)) * page_bytes;
     for (const auto& block : blocks) sizes_.push_back(block.pages());
     return blocks;
   }
@@ -97,8 +99,10 @@ class both {
 
   void mark() {
     const auto [block, first, count] = somewhere();
-    real_.mark_all(static_cast<block_index>(block), first, count);
+    const auto before = obvious_.pages.size();
+    const auto told = real_.mark({static_cast<block_index>(block), first, count});
     obvious_.mark(static_cast<block_index>(block), first, count);
+    BOOST_REQUIRE(told.added == obvious_.pages.size() - before);
     compare_count();
   }
 
@@ -106,22 +110,24 @@ class both {
     const auto [block, first, count] = somewhere();
     std::vector<std::uint64_t> bits(core::words_for(count));
     for (auto& word : bits) word = random_() & random_();
-    real_.merge(static_cast<block_index>(block), first, count, bits);
+    const auto before = obvious_.pages.size();
+    const auto told = real_.merge(static_cast<block_index>(block), first, count, bits);
     for (std::uint64_t i = 0; i < count; ++i)
       if ((bits[i / 64] >> (i % 64)) & 1) obvious_.mark(static_cast<block_index>(block), first + i, 1);
+    BOOST_REQUIRE(told.added == obvious_.pages.size() - before);
     compare_count();
   }
 
   void discard() {
     const auto [block, first, count] = somewhere();
-    real_.discarded(static_cast<block_index>(block), first, count);
+    real_.discarded({static_cast<block_index>(block), first, count});
     obvious_.discard(static_cast<block_index>(block), first, count);
     compare_count();
   }
 
   void populate() {
     const auto [block, first, count] = somewhere();
-    real_.populated(static_cast<block_index>(block), first, count);
+    real_.populated({static_cast<block_index>(block), first, count});
     obvious_.populate(static_cast<block_index>(block), first, count);
     compare_count();
   }
@@ -145,10 +151,46 @@ class both {
 
   void take() {
     const auto pages_max = 1 + random_() % 40;
-    const auto runs = real_.take(at_, pages_max);
-    BOOST_REQUIRE(pages_of(runs) == obvious_.take(obvious_at_, pages_max));
+    std::vector<page_run> runs(pages_max);
+    const auto taken = real_.take(at_, pages_max, runs);
+    runs.resize(taken.runs);
+    const auto pages = pages_of(runs);
+    BOOST_REQUIRE(taken.pages == pages.size());
+    BOOST_REQUIRE(pages == obvious_.take(obvious_at_, pages_max));
+    go_where_it_stands();
     for (std::size_t i = 1; i < runs.size(); ++i)  // one run for pages that follow each other
       BOOST_REQUIRE(runs[i].block != runs[i - 1].block || runs[i].first_page > runs[i - 1].first_page + runs[i - 1].pages);
+    compare_count();
+  }
+
+  /// It may stand further on than behind the last page that it took, but behind no page that is dirty.
+  void go_where_it_stands() {
+    const page at{at_.block, at_.page};
+    const auto next = obvious_.pages.lower_bound(obvious_at_);
+    BOOST_REQUIRE((next == obvious_.pages.end() || at <= *next));
+    obvious_at_ = std::max(at, obvious_at_);
+  }
+
+  /// The dirty pages of the next chunk that has any, from where the others have come to.
+  void take_words() {
+    std::array<std::uint64_t, core::words_per_chunk> words;
+    const auto taken = real_.take_words(at_, words);
+    std::vector<page> pages;
+    for (std::uint64_t i = 0; i < taken.range.pages; ++i)
+      if ((words[i / 64] >> (i % 64)) & 1) pages.emplace_back(taken.range.block, taken.range.first_page + i);
+    BOOST_REQUIRE(taken.pages == pages.size());
+    const auto next = obvious_.pages.lower_bound(obvious_at_);
+    if (next == obvious_.pages.end()) {
+      BOOST_REQUIRE(pages.empty());
+      obvious_at_ = {~block_index{0}, 0};
+      return;
+    }
+    const page end{next->first, (next->second / core::bits_per_chunk + 1) * core::bits_per_chunk};
+    const std::vector<page> expected(next, obvious_.pages.lower_bound(end));
+    BOOST_REQUIRE(pages == expected);
+    for (const auto& one : expected) obvious_.pages.erase(one);
+    obvious_at_ = end;
+    go_where_it_stands();
     compare_count();
   }
 

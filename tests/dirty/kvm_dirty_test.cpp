@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What kvm_dirty_log and kvm_dirty_ring have in common: on a model of KVM's logging, here, and with `-- --kernel=linux` on
+// What kvm_log_source and kvm_ring_source have in common: on a model of KVM's logging, here, and with `-- --kernel=linux` on
 // the real KVM, in the test guest.
 
 #include <atomic>
@@ -154,7 +154,7 @@ BOOST_DATA_TEST_CASE(a_slot_that_cannot_be_logged_fails_the_start_whole, data::m
 
 BOOST_AUTO_TEST_CASE(a_VM_that_logs_the_other_way_is_named) {
   tracked rings(logging::ring);
-  kvm_dirty_log log(rings.kernel, rings.guest->vm());
+  kvm_log_source log(rings.kernel, rings.guest->vm());
   must(log.add_slot(rings.guest->slots()[0]));
   const auto no_log = log.start();
   BOOST_TEST(says(no_log, "the VM has dirty rings"));

@@ -3,6 +3,7 @@
 // The part of KVM that logs what a vCPU writes, by the book of Linux 6.1: a page is logged by the fault that makes it
 // writable, and not again until reading, clearing or resetting its log took that back.
 
+#include <linux/kvm.h>
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -11,7 +12,6 @@
 #include <mutex>
 
 #include "dirty/kvm_machine.hpp"
-#include "dirty/linux_kvm.hpp"
 
 namespace tidemark::tests {
 
@@ -48,8 +48,8 @@ class modelled_machine final : public kvm_machine, public kernel::files {
     switch (request) {
       case KVM_SET_USER_MEMORY_REGION:
         return set_region(*reinterpret_cast<const kvm_userspace_memory_region*>(argument));
-      case linux_kvm::get_dirty_log:
-        return get(*reinterpret_cast<const linux_kvm::dirty_log*>(argument));
+      case KVM_GET_DIRTY_LOG:
+        return get(*reinterpret_cast<const kvm_dirty_log*>(argument));
       case KVM_CLEAR_DIRTY_LOG:
         return clear(*reinterpret_cast<const kvm_clear_dirty_log*>(argument));
       case KVM_RESET_DIRTY_RINGS:
@@ -116,7 +116,7 @@ class modelled_machine final : public kvm_machine, public kernel::files {
     return at == slots_.end() || !at->second.logged() ? nullptr : &at->second;
   }
 
-  int get(const linux_kvm::dirty_log& asked) {
+  int get(const kvm_dirty_log& asked) {
     if (how_ == logging::ring) return -ENXIO;
     auto* slot = logged(asked.slot);
     if (slot == nullptr) return -ENOENT;

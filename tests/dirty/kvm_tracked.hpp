@@ -6,8 +6,9 @@
 
 #pragma once
 
-#include <tidemark/kvm_dirty_log.hpp>
-#include <tidemark/kvm_dirty_ring.hpp>
+#include <linux/kvm.h>
+#include <tidemark/kvm_log_source.hpp>
+#include <tidemark/kvm_ring_source.hpp>
 
 #include <boost/test/unit_test.hpp>
 #include <functional>
@@ -18,7 +19,6 @@
 
 #include "dirty/harvested.hpp"
 #include "dirty/kvm_machine.hpp"
-#include "dirty/linux_kvm.hpp"
 #include "support/ruled_kernel.hpp"
 
 namespace tidemark::tests {
@@ -61,10 +61,10 @@ inline int set_region(kvm_machine& of, const kvm_slot& slot, std::uint32_t flags
 /// What KVM answers to who reads a slot's log: 0, or the negative errno.
 inline int log_answer(kvm_machine& of, std::uint32_t id) {
   std::vector<std::uint64_t> bits(kvm_machine::pages / 64);
-  linux_kvm::dirty_log request{};
+  kvm_dirty_log request{};
   request.slot = id;
   request.dirty_bitmap = bits.data();
-  return of.kernel().ioctl(of.vm(), linux_kvm::get_dirty_log, &request);
+  return of.kernel().ioctl(of.vm(), KVM_GET_DIRTY_LOG, &request);
 }
 
 /// A machine, and the source that suits it, over a kernel that can be ruled.
@@ -88,8 +88,8 @@ struct tracked {
 
   std::unique_ptr<kvm_machine> guest;
   ruled_kernel kernel;
-  kvm_dirty_log log;
-  kvm_dirty_ring ring;
+  kvm_log_source log;
+  kvm_ring_source ring;
   bool has_ring;
 };
 

@@ -26,8 +26,8 @@ constexpr std::uint64_t block_pages = 64;
 
 class storm : bench {
  public:
-  explicit storm(std::uint64_t seed, kernel::model_options options = {})
-      : bench(apart(std::move(options))), engine_(seed), space_(loop.get_executor(), around) {
+  explicit storm(std::uint64_t seed, told_by who = told_by::container, kernel::model_options options = {})
+      : bench(apart(std::move(options), who)), engine_(seed), space_(loop.get_executor(), around) {
     BOOST_REQUIRE(space_.add_block({"ram", ram_.data(), ram_.size()}));
     for (unsigned group = 0; group < 2; ++group) devices_.push_back(attach(space_, test_device(group)).value());
   }
@@ -172,7 +172,20 @@ BOOST_AUTO_TEST_CASE(so_it_is_when_requests_fail) {
 BOOST_AUTO_TEST_CASE(so_it_is_when_the_kernel_cannot_track) {
   kernel::model_options options;
   options.version = {5, 7};
-  for (std::uint64_t seed = 1; seed <= 30; ++seed) BOOST_TEST_CONTEXT("seed " << seed) storm(seed, options).rage(200, false);
+  for (std::uint64_t seed = 1; seed <= 30; ++seed)
+    BOOST_TEST_CONTEXT("seed " << seed) storm(seed, told_by::container, options).rage(200, false);
+}
+
+// covers R17 R27 R29 R30
+BOOST_AUTO_TEST_CASE(so_it_is_when_devices_log_their_dma) {
+  for (std::uint64_t seed = 1; seed <= 60; ++seed)
+    BOOST_TEST_CONTEXT("seed " << seed) storm(seed, told_by::devices).rage(200, false);
+}
+
+// covers R17 R26 R27 R29 R30
+BOOST_AUTO_TEST_CASE(so_it_is_when_requests_to_devices_that_log_fail) {
+  for (std::uint64_t seed = 1; seed <= 120; ++seed)
+    BOOST_TEST_CONTEXT("seed " << seed) storm(seed, told_by::devices).rage(200, true);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

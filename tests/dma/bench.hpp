@@ -11,6 +11,7 @@
 #include <tidemark/host.hpp>
 #include <tidemark/kernel_model.hpp>
 
+#include <array>
 #include <boost/test/unit_test.hpp>
 #include <map>
 #include <optional>
@@ -45,35 +46,53 @@ class memory {
   void* at_;
 };
 
-/// Keeps the pages that it was told of.
+/// Keeps the pages that it was told of. Threading: as the lane's worker tells and the test reads, one at a time.
 class pages_sink final : public dirty_sink {
  public:
-  void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
-             std::span<const std::uint64_t> bits) override {
-    for (std::uint64_t i = 0; i < pages; ++i)
-      if (((bits[i / 64] >> (i % 64)) & 1) != 0) mark(block, first_page + i);
-  }
-  void mark_all(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
-    for (std::uint64_t i = 0; i < pages; ++i) mark(block, first_page + i);
-  }
+  page_sink& from(dirty_origin which) noexcept override { return origins_[static_cast<std::size_t>(which)]; }
 
-  void discarded(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
-    for (std::uint64_t i = first_page; i < first_page + pages; ++i) gone_[block].insert(i), dirty_[block].erase(i);
+  void discarded(page_run run) override {
+    for (std::uint64_t i = 0; i < run.pages; ++i)
+      gone_[run.block].insert(run.first_page + i), dirty_[run.block].erase(run.first_page + i);
   }
-  void populated(block_index block, std::uint64_t first_page, std::uint64_t pages) override {
-    for (std::uint64_t i = first_page; i < first_page + pages; ++i) gone_[block].erase(i), dirty_[block].insert(i);
+  void populated(page_run run) override {
+    for (std::uint64_t i = 0; i < run.pages; ++i)
+      gone_[run.block].erase(run.first_page + i), dirty_[run.block].insert(run.first_page + i);
   }
 
   /// What is discarded of a block now.
   const std::set<std::uint64_t>& gone(block_index block = 0) { return gone_[block]; }
   /// What was dirty of a block; clean from then on.
   std::set<std::uint64_t> take(block_index block = 0) { return std::exchange(dirty_[block], {}); }
+  void forget() { dirty_ = {}, gone_ = {}, told_by_ = {}; }
+  /// Who has told of pages since the last call.
+  std::set<dirty_origin> take_origins() { return std::exchange(told_by_, {}); }
 
  private:
-  void mark(block_index block, std::uint64_t which) {
+  struct origin final : page_sink {
+    explicit origin(pages_sink& to, dirty_origin which) : to_(to), which_(which) {}
+    void merge(block_index block, std::uint64_t first_page, std::uint64_t pages,
+               std::span<const std::uint64_t> bits) override {
+      for (std::uint64_t i = 0; i < pages; ++i)
+        if (((bits[i / 64] >> (i % 64)) & 1) != 0) to_.mark(which_, block, first_page + i);
+    }
+    void mark(page_run run) override {
+      for (std::uint64_t i = 0; i < run.pages; ++i) to_.mark(which_, run.block, run.first_page + i);
+    }
+
+   private:
+    pages_sink& to_;
+    const dirty_origin which_;
+  };
+
+  void mark(dirty_origin by, block_index block, std::uint64_t which) {
+    told_by_.insert(by);
     if (!gone_[block].contains(which)) dirty_[block].insert(which);
   }
 
+  std::array<origin, dirty_origins> origins_{origin{*this, dirty_origin::device_log}, origin{*this, dirty_origin::container},
+                                             origin{*this, dirty_origin::untracked}, origin{*this, dirty_origin::lost}};
+  std::set<dirty_origin> told_by_;
   std::map<block_index, std::set<std::uint64_t>> dirty_;
   std::map<block_index, std::set<std::uint64_t>> gone_;
 };
@@ -93,9 +112,15 @@ auto into(std::optional<result<T>>& outcome) {
   };
 }
 
+/// Who tells what is dirty: devices that log their own DMA, or their container.
+enum class told_by : std::uint8_t { container, devices };
+
 /// The test devices in groups of which each needs a container of its own.
-inline kernel::model_options apart(kernel::model_options options = {}) {
-  for (auto& group : options.groups) group.shares_container = false;
+inline kernel::model_options apart(kernel::model_options options = {}, told_by who = told_by::container) {
+  for (auto& group : options.groups) {
+    group.shares_container = false;
+    group.logs_dma = who == told_by::devices;
+  }
   return options;
 }
 

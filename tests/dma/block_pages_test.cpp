@@ -88,7 +88,7 @@ BOOST_AUTO_TEST_CASE(bits_of_other_pages_are_widened_to_those_they_touch) {
         obvious.insert((offset + bit * page_size + byte) / page),
             obvious.insert((offset + bit * page_size + byte + 7) / page);
     tests::pages_sink sink;
-    report(sink, shown, shown.asked.at, page_size, dirty);
+    report(sink.from(dirty_origin::container), part_of(shown, shown.asked.at), page_size, dirty);
     BOOST_REQUIRE(sink.take(3) == obvious);
   }
 }

@@ -102,7 +102,10 @@ class reference {
 
 class run : bench {
  public:
-  explicit run(std::uint64_t seed) : bench(apart(of_test_devices())), engine_(seed), space_(loop.get_executor(), around) {
+  explicit run(std::uint64_t seed)
+      : bench(apart(of_test_devices(), seed % 2 == 0 ? told_by::devices : told_by::container)),
+        engine_(seed),
+        space_(loop.get_executor(), around) {
     BOOST_REQUIRE(space_.add_block({"ram", ram_.data(), ram_.size()}));
     for (unsigned group = 0; group < 2; ++group) BOOST_REQUIRE(attach(space_, test_device(group)));
   }
@@ -254,7 +257,7 @@ class run : bench {
     calm();
     tracking_ = !tracking_;
     if (tracking_) {
-      sink_ = {};
+      sink_.forget();
       give([&](auto& in, auto token) { in.async_start_tracking(sink_, token); }, [] {});
     } else {
       give([](auto& in, auto token) { in.async_stop_tracking(token); }, [] {});

@@ -10,6 +10,7 @@
 #include <tidemark/kernel_model.hpp>
 
 #include <array>
+#include <atomic>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -77,16 +78,15 @@ struct program {
 };
 
 /// Remembers which pages of the first block it was told of.
-struct pages_told final : dirty_sink {
-  std::uint64_t mask = 0;
+struct pages_told final : dirty_sink, page_sink {
+  std::atomic<std::uint64_t> mask = 0;
+  page_sink& from(dirty_origin) noexcept override { return *this; }
   void merge(block_index, std::uint64_t first, std::uint64_t, std::span<const std::uint64_t> bits) override {
     mask |= bits[0] << first;
   }
-  void mark_all(block_index, std::uint64_t first, std::uint64_t count) override {
-    mask |= ((std::uint64_t{1} << count) - 1) << first;
-  }
-  void discarded(block_index, std::uint64_t, std::uint64_t) override {}
-  void populated(block_index, std::uint64_t, std::uint64_t) override {}
+  void mark(page_run run) override { mask |= ((std::uint64_t{1} << run.pages) - 1) << run.first_page; }
+  void discarded(page_run) override {}
+  void populated(page_run) override {}
 };
 
 }  // namespace

@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/test/unit_test.hpp>
 #include <cstdint>
 #include <iostream>
+#include <mutex>
 #include <set>
 #include <string>
 
@@ -73,28 +75,47 @@ inline stage::shape power(bool dynamic_windows) {
   };
 }
 
-/// Remembers which pages of the one block it was told of, and which are discarded.
+/// Remembers which pages of the one block it was told of, by whom, and which are discarded. Several lanes tell at a time.
 struct pages_told final : dirty_sink {
   std::set<std::uint64_t> pages;
   std::set<std::uint64_t> gone;
-  void merge(block_index, std::uint64_t first, std::uint64_t count, std::span<const std::uint64_t> bits) override {
-    for (std::uint64_t i = 0; i < count; ++i)
-      if (((bits[i / 64] >> (i % 64)) & 1) != 0) mark(first + i);
+  std::set<dirty_origin> origins;
+
+  page_sink& from(dirty_origin which) noexcept override { return by_[static_cast<std::size_t>(which)]; }
+  void discarded(page_run run) override {
+    const std::lock_guard lock(mutex_);
+    for (std::uint64_t i = 0; i < run.pages; ++i) gone.insert(run.first_page + i), pages.erase(run.first_page + i);
   }
-  void mark_all(block_index, std::uint64_t first, std::uint64_t count) override {
-    for (std::uint64_t i = 0; i < count; ++i) mark(first + i);
-  }
-  void discarded(block_index, std::uint64_t first, std::uint64_t count) override {
-    for (std::uint64_t i = 0; i < count; ++i) gone.insert(first + i), pages.erase(first + i);
-  }
-  void populated(block_index, std::uint64_t first, std::uint64_t count) override {
-    for (std::uint64_t i = 0; i < count; ++i) gone.erase(first + i), pages.insert(first + i);
+  void populated(page_run run) override {
+    const std::lock_guard lock(mutex_);
+    for (std::uint64_t i = 0; i < run.pages; ++i) gone.erase(run.first_page + i), pages.insert(run.first_page + i);
   }
 
  private:
-  void mark(std::uint64_t which) {
+  struct teller final : page_sink {
+    teller(pages_told& to, dirty_origin which) : to_(to), which_(which) {}
+    void merge(block_index, std::uint64_t first, std::uint64_t count, std::span<const std::uint64_t> bits) override {
+      for (std::uint64_t i = 0; i < count; ++i)
+        if (((bits[i / 64] >> (i % 64)) & 1) != 0) to_.mark(first + i, which_);
+    }
+    void mark(page_run run) override {
+      for (std::uint64_t i = 0; i < run.pages; ++i) to_.mark(run.first_page + i, which_);
+    }
+
+   private:
+    pages_told& to_;
+    const dirty_origin which_;
+  };
+
+  void mark(std::uint64_t which, dirty_origin by) {
+    const std::lock_guard lock(mutex_);
+    origins.insert(by);
     if (!gone.contains(which)) pages.insert(which);
   }
+
+  std::mutex mutex_;
+  std::array<teller, dirty_origins> by_{teller{*this, dirty_origin::device_log}, teller{*this, dirty_origin::container},
+                                        teller{*this, dirty_origin::untracked}, teller{*this, dirty_origin::lost}};
 };
 
 }  // namespace tidemark::lifecycle

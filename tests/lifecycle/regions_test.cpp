@@ -509,7 +509,7 @@ BOOST_AUTO_TEST_CASE(r31_a_group_whose_pages_are_larger_than_granules_does_not_c
 
 // covers R17 R26 R31
 BOOST_FIXTURE_TEST_CASE(r31_only_what_is_populated_is_asked_about_and_told, regions_fixture) {
-  const auto rings = attach(emulated());
+  const auto rings = attach(emulated(), {.use_dma_log = false});
   BOOST_REQUIRE(rings);
   BOOST_REQUIRE(add(by_granules()));
   BOOST_REQUIRE(populate(1, 2));

@@ -78,11 +78,12 @@ std::vector<story> stories(on which) {
   return all;
 }
 
-struct no_sink final : dirty_sink {
+struct no_sink final : dirty_sink, page_sink {
+  page_sink& from(dirty_origin) noexcept override { return *this; }
   void merge(block_index, std::uint64_t, std::uint64_t, std::span<const std::uint64_t>) override {}
-  void mark_all(block_index, std::uint64_t, std::uint64_t) override {}
-  void discarded(block_index, std::uint64_t, std::uint64_t) override {}
-  void populated(block_index, std::uint64_t, std::uint64_t) override {}
+  void mark(page_run) override {}
+  void discarded(page_run) override {}
+  void populated(page_run) override {}
 };
 
 /// One telling of a story.

@@ -315,7 +315,7 @@ BOOST_AUTO_TEST_CASE(cancel_ends_a_migration_whose_destination_stands_still) {
 
 BOOST_AUTO_TEST_CASE(a_migration_that_fails_before_tracking_leaves_the_tracking_of_others_alone) {
   two_sides sides({200, 100});  // no room for these
-  dirty_stream other(sides.host.space(), {}, 8);
+  dirty_stream other(sides.host.space(), {});
   BOOST_REQUIRE(sides.host.wait([&](auto token) { return other.async_start(token); }).has_value());
   const auto ended = sides.migrate();
   BOOST_TEST(ended.source->has_error());

@@ -114,7 +114,7 @@ class two_sides {
   explicit two_sides(const std::vector<std::uint64_t>& pages_of_blocks = {2, 1})
       : host(pages_of_blocks), vm(host.executor(), true), there(host.executor(), false) {
     host.add(iova, pages_of_blocks.front(), 0);
-    stream.emplace(host.space(), std::vector<cpu_dirty_source*>{&host.log()}, 4);
+    stream.emplace(host.space(), std::vector<cpu_dirty_source*>{&host.log()}, dirty_stream_options{.batch_pages_max = 4});
     make_room = [this](const auto& wanted) { return place.make(wanted); };
     vm.on_pause = [this]() -> result<void> {  // what is dirtied at the last moment goes with the stop-and-copy
       host.write_by_cpu(0, 1, 77);

@@ -19,15 +19,15 @@
 
 namespace tidemark::simulation {
 
-/// Knows which containers track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in the kernel's
-/// place, with a negative errno.
+/// Knows which containers and devices track dirty pages, and notes every call in the trace. `fault` may answer an ioctl in
+/// the kernel's place, with a negative errno.
 class watched_kernel final : public kernel::passing {
  public:
   watched_kernel(kernel::files& below, chance& luck) : passing(below), luck_(luck) {}
 
   std::function<std::optional<int>(unsigned long request, std::uintptr_t argument)> fault;
 
-  std::size_t tracking_containers() const noexcept { return tracking_.size(); }
+  std::size_t tracking_files() const noexcept { return tracking_.size(); }
 
   int close(int fd) noexcept override {
     tracking_.erase(fd);
@@ -40,6 +40,7 @@ class watched_kernel final : public kernel::passing {
     luck_.note(request);
     luck_.note(static_cast<std::uint64_t>(answer));
     if (answer == 0) note_tracking(fd, tests::dirty_pages_flags(request, argument));
+    if (answer == 0) note_logging(fd, tests::feature_set(request, argument));
     return answer;
   }
 
@@ -53,6 +54,11 @@ class watched_kernel final : public kernel::passing {
   void note_tracking(int fd, std::uint32_t flags) {
     if (flags & VFIO_IOMMU_DIRTY_PAGES_FLAG_START) tracking_.insert(fd);
     if (flags & VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP) tracking_.erase(fd);
+  }
+
+  void note_logging(int fd, std::uint32_t feature) {
+    if (feature == VFIO_DEVICE_FEATURE_DMA_LOGGING_START) tracking_.insert(fd);
+    if (feature == VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP) tracking_.erase(fd);
   }
 
   chance& luck_;

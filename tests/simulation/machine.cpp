@@ -17,9 +17,12 @@ namespace tidemark::simulation {
 using ring::resume_on;
 using ring::task;
 
-kernel::model_options groups_apart() {
+kernel::model_options groups_apart(bool log_dma) {
   kernel::model_options options;
-  for (auto& group : options.groups) group.shares_container = false;
+  for (auto& group : options.groups) {
+    group.shares_container = false;
+    group.logs_dma = log_dma;
+  }
   return options;
 }
 
@@ -49,7 +52,8 @@ machine::machine(ring::loop& loop, chance& luck, turn_workers& threads, kernels 
   log_ = std::make_unique<dirty_log>(space_.blocks());
   if (wrap_log) wrapped_log_ = wrap_log(*log_);
   auto* source = wrapped_log_ ? wrapped_log_.get() : log_.get();
-  stream_ = std::make_unique<dirty_stream>(space_, std::vector<cpu_dirty_source*>{source}, 1 + luck_.below(40));
+  stream_ = std::make_unique<dirty_stream>(space_, std::vector<cpu_dirty_source*>{source},
+                                           dirty_stream_options{.batch_pages_max = 1 + luck_.below(40)});
 }
 
 machine::~machine() = default;

@@ -26,8 +26,8 @@
 
 namespace tidemark::simulation {
 
-/// The model's groups, each of which needs a container of its own.
-kernel::model_options groups_apart();
+/// The model's groups, each of which needs a container of its own; their devices log their DMA, or not.
+kernel::model_options groups_apart(bool log_dma = false);
 
 /// Page-aligned memory, zeroed.
 class memory {

@@ -92,7 +92,7 @@ class small_host {
   dirty_log& log() noexcept { return *log_; }
   const kernel::model& model() const noexcept { return model_; }
   watched_kernel& kernel() noexcept { return kernel_; }
-  bool tracking() const noexcept { return kernel_.tracking_containers() != 0; }
+  bool tracking() const noexcept { return kernel_.tracking_files() != 0; }
 
  private:
   template <class Begin, class Outcome>

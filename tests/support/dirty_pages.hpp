@@ -18,4 +18,12 @@ inline std::uint32_t dirty_pages_flags(unsigned long request, std::uintptr_t arg
   return flags < (1U << 16) ? flags : 0;
 }
 
+/// The number of the feature that a VFIO_DEVICE_FEATURE sets; 0 when it is another request, or probes.
+inline std::uint32_t feature_set(unsigned long request, std::uintptr_t argument) {
+  if (request != VFIO_DEVICE_FEATURE) return 0;
+  const auto flags = reinterpret_cast<const vfio_device_feature*>(argument)->flags;
+  const bool sets = (flags & VFIO_DEVICE_FEATURE_SET) != 0 && (flags & VFIO_DEVICE_FEATURE_PROBE) == 0;
+  return sets ? flags & VFIO_DEVICE_FEATURE_MASK : 0;
+}
+
 }  // namespace tidemark::tests

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include <tidemark/kvm_dirty_log.hpp>
+#include <linux/kvm.h>
+#include <tidemark/kvm_log_source.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,7 +12,6 @@
 
 #include "core/bitmap.hpp"
 #include "dirty/kvm_slots.hpp"
-#include "dirty/linux_kvm.hpp"
 
 namespace tidemark {
 
@@ -25,15 +25,15 @@ std::uint32_t whole_words(std::uint32_t pages) {
 error get_failed(std::uint32_t id, int errno_value) {
   auto detail = "KVM_GET_DIRTY_LOG of " + dirty::slot_words(id);
   if (errno_value == ENOENT) detail += ": KVM has no such slot, or its log is off (KVM_MEM_LOG_DIRTY_PAGES)";
-  if (errno_value == ENXIO) detail += ": the VM has dirty rings, which kvm_dirty_ring reads";
+  if (errno_value == ENXIO) detail += ": the VM has dirty rings, which kvm_ring_source reads";
   return kernel_error(operation::query_cpu_dirty, errno_value, {}, std::move(detail));
 }
 
 }  // namespace
 
-class kvm_dirty_log::state {
+class kvm_log_source::state {
  public:
-  state(kernel::files& kernel, int vm, kvm_dirty_log_options options)
+  state(kernel::files& kernel, int vm, kvm_log_options options)
       : kernel_(kernel),
         vm_(vm),
         manual_(options.manual_protect),
@@ -121,10 +121,10 @@ class kvm_dirty_log::state {
 
   result<void> get(const kvm_slot& slot) {
     buffer_.resize(std::max(buffer_.size(), core::words_for(slot.pages)));
-    linux_kvm::dirty_log request{};
+    kvm_dirty_log request{};
     request.slot = slot.id;
     request.dirty_bitmap = buffer_.data();
-    const int answer = kernel_.ioctl(vm_, linux_kvm::get_dirty_log, &request);
+    const int answer = kernel_.ioctl(vm_, KVM_GET_DIRTY_LOG, &request);
     if (answer < 0) return get_failed(slot.id, -answer);
     return {};
   }
@@ -162,14 +162,14 @@ class kvm_dirty_log::state {
   std::vector<std::uint64_t> buffer_;  // of the largest slot seen
 };
 
-kvm_dirty_log::kvm_dirty_log(kernel::files& kernel, int vm, kvm_dirty_log_options options)
+kvm_log_source::kvm_log_source(kernel::files& kernel, int vm, kvm_log_options options)
     : state_(std::make_unique<state>(kernel, vm, options)) {}
-kvm_dirty_log::~kvm_dirty_log() { stop(); }
+kvm_log_source::~kvm_log_source() { stop(); }
 
-result<void> kvm_dirty_log::add_slot(const kvm_slot& slot) { return state_->add(slot); }
-result<void> kvm_dirty_log::remove_slot(std::uint32_t id) { return state_->remove(id); }
-result<void> kvm_dirty_log::start() { return state_->start(); }
-result<void> kvm_dirty_log::harvest(page_sink& to) { return state_->harvest(to); }
-void kvm_dirty_log::stop() noexcept { state_->stop(); }
+result<void> kvm_log_source::add_slot(const kvm_slot& slot) { return state_->add(slot); }
+result<void> kvm_log_source::remove_slot(std::uint32_t id) { return state_->remove(id); }
+result<void> kvm_log_source::start() { return state_->start(); }
+result<void> kvm_log_source::harvest(page_sink& to) { return state_->harvest(to); }
+void kvm_log_source::stop() noexcept { state_->stop(); }
 
 }  // namespace tidemark

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvm_dirty_ring: entries, resets, and rings that are full.
+// kvm_ring_source: entries, resets, and rings that are full.
 
 #include <atomic>
 #include <boost/test/data/test_case.hpp>

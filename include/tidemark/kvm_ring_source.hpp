@@ -4,7 +4,7 @@
 // KVM_CAP_DIRTY_LOG_RING_ACQ_REL), struct kvm_dirty_gfn, KVM_RESET_DIRTY_RINGS. Costs by what was dirtied, not by how much
 // memory there is, and a vCPU that dirties faster than anybody harvests is stopped by its full ring.
 //
-//   tidemark::kvm_dirty_ring cpus(tidemark::kernel::host_kernel(), vm_fd);
+//   tidemark::kvm_ring_source cpus(tidemark::kernel::host_kernel(), vm_fd);
 //   cpus.add_slot(...);
 //   cpus.add_vcpu({static_cast<kvm_dirty_gfn*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd,
 //                                                    KVM_DIRTY_LOG_PAGE_OFFSET * page_size)), entries});
@@ -38,18 +38,18 @@ struct kvm_dirty_gfn;  // <linux/kvm.h>
 
 namespace tidemark {
 
-class kvm_dirty_ring final : public cpu_dirty_source {
+class kvm_ring_source final : public cpu_dirty_source {
   class state;
 
  public:
-  kvm_dirty_ring(kernel::files& kernel, int vm);
+  kvm_ring_source(kernel::files& kernel, int vm);
   /// stop(), if it was not called: slots that carry their `memory` still have it.
-  ~kvm_dirty_ring() override;
+  ~kvm_ring_source() override;
 
   /// A vCPU's ring, of which nobody took an entry yet. EINVAL: its length is no power of two.
   result<void> add_vcpu(std::span<kvm_dirty_gfn> ring);
 
-  /// As kvm_dirty_log::add_slot and remove_slot; what the rings still have of a removed slot is told at the next harvest.
+  /// As kvm_log_source::add_slot and remove_slot; what the rings still have of a removed slot is told at the next harvest.
   /// Entries of it that come later are of an unknown slot.
   result<void> add_slot(const kvm_slot& slot);
   result<void> remove_slot(std::uint32_t id);

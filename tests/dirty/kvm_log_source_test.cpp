@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvm_dirty_log: reading and clearing, in their order.
+// kvm_log_source: reading and clearing, in their order.
 
+#include <linux/kvm.h>
 #include <algorithm>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
@@ -57,7 +58,7 @@ BOOST_DATA_TEST_CASE(what_is_written_between_reading_and_clearing_is_told, data:
 // The embedder says that the VM was set up for clearing, and it was not.
 BOOST_AUTO_TEST_CASE(clearing_what_reading_had_cleared_loses_nothing) {
   tracked on(logging::plain);
-  kvm_dirty_log log(on.kernel, on.guest->vm(), {.manual_protect = true});
+  kvm_log_source log(on.kernel, on.guest->vm(), {.manual_protect = true});
   for (const auto& slot : on.guest->slots()) must(log.add_slot(slot));
   must(log.start());
   on.guest->write({20});
@@ -98,7 +99,7 @@ BOOST_DATA_TEST_CASE(a_log_that_cannot_be_read_is_an_error, data::make(every_log
   tracked on(how);
   on.start();
   on.guest->write({1, 150});
-  on.kernel.set_rule(refuses(linux_kvm::get_dirty_log, EFAULT));
+  on.kernel.set_rule(refuses(KVM_GET_DIRTY_LOG, EFAULT));
   const auto failure = failed_harvest(on.source());
   BOOST_TEST(says(failure, "query pages dirtied by CPUs: Bad address: KVM_GET_DIRTY_LOG of slot 1"));
   BOOST_CHECK(failure.what == operation::query_cpu_dirty);

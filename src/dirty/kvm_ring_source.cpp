@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include <tidemark/kvm_dirty_ring.hpp>
+#include <tidemark/kvm_ring_source.hpp>
 
 #include <linux/kvm.h>
 
@@ -17,7 +17,7 @@
 
 namespace tidemark {
 
-class kvm_dirty_ring::state {
+class kvm_ring_source::state {
  public:
   state(kernel::files& kernel, int vm) : kernel_(kernel), vm_(vm), slots_(kernel, vm) {}
 
@@ -138,15 +138,15 @@ class kvm_dirty_ring::state {
   std::optional<error> lost_;  // the next harvest's
 };
 
-kvm_dirty_ring::kvm_dirty_ring(kernel::files& kernel, int vm) : state_(std::make_unique<state>(kernel, vm)) {}
-kvm_dirty_ring::~kvm_dirty_ring() { stop(); }
+kvm_ring_source::kvm_ring_source(kernel::files& kernel, int vm) : state_(std::make_unique<state>(kernel, vm)) {}
+kvm_ring_source::~kvm_ring_source() { stop(); }
 
-result<void> kvm_dirty_ring::add_vcpu(std::span<kvm_dirty_gfn> entries) { return state_->add_vcpu(entries); }
-result<void> kvm_dirty_ring::add_slot(const kvm_slot& slot) { return state_->add(slot); }
-result<void> kvm_dirty_ring::remove_slot(std::uint32_t id) { return state_->remove(id); }
-result<void> kvm_dirty_ring::collect() { return state_->collect(); }
-result<void> kvm_dirty_ring::start() { return state_->start(); }
-result<void> kvm_dirty_ring::harvest(page_sink& to) { return state_->harvest(to); }
-void kvm_dirty_ring::stop() noexcept { state_->stop(); }
+result<void> kvm_ring_source::add_vcpu(std::span<kvm_dirty_gfn> entries) { return state_->add_vcpu(entries); }
+result<void> kvm_ring_source::add_slot(const kvm_slot& slot) { return state_->add(slot); }
+result<void> kvm_ring_source::remove_slot(std::uint32_t id) { return state_->remove(id); }
+result<void> kvm_ring_source::collect() { return state_->collect(); }
+result<void> kvm_ring_source::start() { return state_->start(); }
+result<void> kvm_ring_source::harvest(page_sink& to) { return state_->harvest(to); }
+void kvm_ring_source::stop() noexcept { state_->stop(); }
 
 }  // namespace tidemark

@@ -2,14 +2,11 @@
 //
 // What the CPUs of a KVM VM dirtied, from the log that KVM keeps for each memory slot: KVM_GET_DIRTY_LOG, and
 // KVM_CLEAR_DIRTY_LOG where the VM has KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled. For VMs without dirty rings; with them the
-// log is ENXIO, and kvm_dirty_ring is the source.
+// log is ENXIO, and kvm_ring_source is the source.
 //
-//   tidemark::kvm_dirty_log cpus(tidemark::kernel::host_kernel(), vm_fd, {.manual_protect = true});
+//   tidemark::kvm_log_source cpus(tidemark::kernel::host_kernel(), vm_fd, {.manual_protect = true});
 //   cpus.add_slot({.id = 0, .block = 0, .first_page = 0, .pages = ram_pages, .memory = {{gpa, host}}});
-//   tidemark::dirty_stream stream(space, {&cpus}, 4096);
-//
-// The name is that of a structure of <linux/kvm.h>, too, which KVM_GET_DIRTY_LOG mentions: code that makes that call itself
-// says tidemark::kvm_dirty_log, and not `using namespace tidemark`.
+//   tidemark::dirty_stream stream(space, {&cpus});
 //
 // Invariants
 //  1. A page that a vCPU writes after start() is told by some harvest, or a harvest says that it failed.
@@ -33,7 +30,7 @@
 
 namespace tidemark {
 
-struct kvm_dirty_log_options {
+struct kvm_log_options {
   /// The VM has KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled, with or without KVM_DIRTY_LOG_INITIALLY_SET: KVM protects pages
   /// when they are cleared, not when the log is read. False when it has: no page is ever told to be clean again. True when
   /// it has not: harmless, and a system call more.
@@ -42,13 +39,13 @@ struct kvm_dirty_log_options {
   std::uint32_t clear_pages = 262144;
 };
 
-class kvm_dirty_log final : public cpu_dirty_source {
+class kvm_log_source final : public cpu_dirty_source {
   class state;
 
  public:
-  kvm_dirty_log(kernel::files& kernel, int vm, kvm_dirty_log_options options = {});
+  kvm_log_source(kernel::files& kernel, int vm, kvm_log_options options = {});
   /// stop(), if it was not called: slots that carry their `memory` still have it.
-  ~kvm_dirty_log() override;
+  ~kvm_log_source() override;
 
   /// A slot that is there, after KVM_SET_USER_MEMORY_REGION made it. While tracking: one that carries its `memory` has its
   /// log switched on, and all its pages are told once, since nobody knows what was written before; of one that does not, the
