@@ -2,6 +2,8 @@
 
 #include "cli/demo_guest.hpp"
 
+#include <tidemark/pagemap_source.hpp>
+
 #include <boost/asio/post.hpp>
 
 #include <array>
@@ -51,7 +53,7 @@ task<result<void>> demo_guest::prepare() {
     if (comes_and_goes(block).at.size == 0) continue;
     if (auto added = co_await space_.async_add(comes_and_goes(block), resume_on{executor_}); !added) co_return added;
   }
-  cpu_log_ = std::make_unique<dirty_log>(space_.blocks());
+  choose_cpu_source();
   cpu_ = std::make_unique<dirtier>("guest-cpu", request_.config.cpu_rate_bytes,
                                    [this](std::uint64_t pages) { return dirty_by_cpu(pages); });
   device_driver_ = std::make_unique<dirtier>("guest-device", request_.config.device_rate_bytes,
@@ -76,6 +78,20 @@ task<result<void>> demo_guest::make_memory() {
     if (auto added = space_.add_block(memory.block()); !added) co_return added.error();
   }
   co_return result<void>{};
+}
+
+void demo_guest::choose_cpu_source() {
+  auto pagemap = std::make_unique<pagemap_source>(space_.blocks());
+  const auto works = pagemap->start();
+  pagemap->stop();
+  if (works) {
+    cpu_source_ = std::move(pagemap);
+    return;
+  }
+  log(log_level::info, "the CPU thread records what it writes: " + works.error().message());
+  auto recorded = std::make_unique<dirty_log>(space_.blocks());
+  cpu_log_ = recorded.get();
+  cpu_source_ = std::move(recorded);
 }
 
 region demo_guest::stays(block_index block) const {
@@ -139,7 +155,7 @@ std::uint64_t demo_guest::dirty_by_cpu(std::uint64_t pages) {
     const auto block = static_cast<block_index>(choice % memory_.size());
     const auto page = (choice >> 16) % pages_in_block;
     std::memcpy(memory_[block].block().host + page * page_bytes, &choice, sizeof choice);
-    cpu_log_->record(block, page, 1);  // after the write: a page that is being sent right now is sent again
+    if (cpu_log_) cpu_log_->record(block, page, 1);  // after the write: a page that is being sent right now is sent again
   }
   return pages;
 }

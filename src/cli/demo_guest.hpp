@@ -7,6 +7,9 @@
 // comes and goes like memory that is plugged in and out. The device writes everywhere; where nothing is mapped its DMA is
 // refused, as hardware would fault.
 //
+// What the CPU thread writes the kernel sees (pagemap_source, Linux 6.7); where it does not, the thread says so itself
+// (dirty_log).
+//
 // Threading: the executor's, one thread; the dirtiers have threads of their own.
 
 #pragma once
@@ -55,13 +58,14 @@ class demo_guest final : public guest {
   void start_resume(completion<void> done) override;
 
   address_space& space() noexcept { return space_; }
-  dirty_log& cpu_log() noexcept { return *cpu_log_; }
+  cpu_dirty_source& cpu_source() noexcept { return *cpu_source_; }
   unsigned group() const noexcept { return device_->group(); }
   demo_activity activity() const;
 
  private:
   ring::task<result<void>> make_memory();
   ring::task<result<void>> attach_device();
+  void choose_cpu_source();
   region stays(block_index block) const;
   region comes_and_goes(block_index block) const;
   ring::task<void> change_regions();
@@ -80,7 +84,8 @@ class demo_guest final : public guest {
   host host_;
   address_space space_;
   std::optional<device> device_;
-  std::unique_ptr<dirty_log> cpu_log_;
+  std::unique_ptr<cpu_dirty_source> cpu_source_;
+  dirty_log* cpu_log_ = nullptr;  // if that is what it is
 
   std::mt19937_64 region_choices_, cpu_choices_, device_choices_;
   ring::timer region_pace_;

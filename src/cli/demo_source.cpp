@@ -72,14 +72,14 @@ class source_side {
     view_.begin(request_, vm_.group());
     const auto options = options_of(request_.config);
     channel_.emplace(network_, std::move(*connected), options.bandwidth_bytes_per_s);
-    stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_log()},
+    stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_source()},
                     dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
     vm_.start();
     migrate::source source({executor, *channel_, vm_.space(), *stream_, vm_, thread_workers()}, options,
                            [this](const migration_progress& now) { view_.progress(now); });
     auto done = co_await source.run();
     if (!done) co_return done.error();
-    co_return source_outcome{*done, {}, 0};
+    co_return source_outcome{*done, {}, stream_->statistics(), 0};
   }
 
   ring::uring_loop& main_;

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <tidemark/dirty_statistics.hpp>
 #include <tidemark/error.hpp>
 #include <tidemark/migration.hpp>
 
@@ -20,6 +21,7 @@ class demo_view;
 struct source_outcome {
   migration_summary migration;
   demo_activity activity;
+  dirty_statistics dirty;
   std::uint64_t memory_peak_bytes = 0;
 };
 

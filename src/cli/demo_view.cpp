@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
@@ -57,6 +58,22 @@ json::object progress_event(const migration_progress& now) {
           {"elapsed_ms", milliseconds(now.elapsed)}};
 }
 
+/// Those that told something, most first: "4.1 MiB pagemap, 2 MiB device log".
+std::string told_by(const dirty_statistics& dirty) {
+  auto sources = dirty.sources;
+  std::sort(sources.begin(), sources.end(), [](const auto& a, const auto& b) { return a.told_pages > b.told_pages; });
+  std::string text;
+  for (const auto& one : sources)
+    if (one.told_pages != 0) text += (text.empty() ? "" : ", ") + human_bytes(one.told_bytes()) + " " + one.name;
+  return text.empty() ? "nobody" : text;
+}
+
+json::object sources_event(const dirty_statistics& dirty) {
+  json::object sources;
+  for (const auto& one : dirty.sources) sources[one.name] = one.told_bytes();
+  return sources;
+}
+
 json::object summary_event(const source_outcome& source, const std::optional<destination_outcome>& destination) {
   const auto& done = source.migration;
   json::object event{{"event", "summary"},
@@ -68,6 +85,7 @@ json::object summary_event(const source_outcome& source, const std::optional<des
                      {"predicted_blackout_ms", milliseconds(done.predicted_blackout)},
                      {"cpu_dirtied_bytes", source.activity.cpu_pages * page_bytes},
                      {"device_dirtied_bytes", source.activity.device_pages * page_bytes},
+                     {"told_bytes_by", sources_event(source.dirty)},
                      {"refused_dma", source.activity.refused_dma},
                      {"region_changes", source.activity.region_changes},
                      {"source_memory_peak_bytes", source.memory_peak_bytes},
@@ -161,6 +179,7 @@ void demo_view::summary(const source_outcome& source, const std::optional<destin
   put_row("dirtied", human_bytes(source.activity.cpu_pages * page_bytes) + " by the CPU, " +
                          human_bytes(source.activity.device_pages * page_bytes) + " by the device (" +
                          std::to_string(source.activity.refused_dma) + " writes refused: region away)");
+  put_row("told by", told_by(source.dirty));
   put_row("regions", std::to_string(source.activity.region_changes) + " added or removed meanwhile");
   put_row("blackout", human_time(done.blackout) + ", predicted " + human_time(done.predicted_blackout));
   put_row("peak memory", "source " + human_bytes(source.memory_peak_bytes) +

@@ -30,7 +30,7 @@ using counts = boost::histogram::histogram<std::tuple<log_axis>, boost::histogra
 struct latency::classes {
   counts of{std::make_tuple(log_axis(class_count, shortest, longest)), boost::histogram::dense_storage<std::uint64_t>()};
 
-  /// The middle of the class in which the value of this rank is, ranks from 1 on.
+  /// The middle of the class in which the value of this rank is, ranks from 1 on; `longest` if it is above them all.
   double value_at(std::uint64_t rank) const {
     const auto& bounds = of.axis(0);
     std::uint64_t seen = of.at(-1);
@@ -61,8 +61,8 @@ latency_statistics latency::statistics() const {
   if (count_ == 0) return told;
   const auto percentile = [&](double share) {
     const auto rank = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(count_)));
-    const nanoseconds middle(static_cast<std::int64_t>(classes_->value_at(std::max<std::uint64_t>(rank, 1))));
-    return std::clamp(middle, min_, max_);
+    const auto middle = classes_->value_at(std::max<std::uint64_t>(rank, 1));
+    return middle == longest ? max_ : std::clamp(nanoseconds(static_cast<std::int64_t>(middle)), min_, max_);
   };
   told.count = count_;
   told.min = min_;
