@@ -15,6 +15,7 @@
 #include "dirty/latency.hpp"
 #include "dirty/source_count.hpp"
 #include "ring/await.hpp"
+#include "ring/mutex.hpp"
 #include "ring/offload.hpp"
 
 namespace tidemark {
@@ -93,6 +94,7 @@ class dirty_stream::state final : public dirty_sink {
   std::size_t blocks_ = 0;  // that the union has
   dirty::dirty_union::position at_;
   std::shared_ptr<tracking> tracking_;
+  ring::mutex turns_;             // sources are asked one thing at a time
   std::uint64_t new_before_ = 0;  // when the round began
   std::optional<std::chrono::steady_clock::time_point> round_began_;
 
@@ -164,6 +166,7 @@ std::shared_ptr<dirty::dirty_union> dirty_stream::state::known() const {
 }
 
 task<result<void>> dirty_stream::state::start() {
+  const auto turn = co_await turns_.lock();
   refresh_union();
   for (auto& one : counts_) one.reset(*union_);
   if (auto started = co_await space_.async_start_tracking(*this, resume_on{executor()}); !started) co_return started;
@@ -184,10 +187,12 @@ task<result<void>> dirty_stream::state::start() {
 }
 
 task<result<dirty_round>> dirty_stream::state::begin_round() {
+  const auto turn = co_await turns_.lock();
   const auto began = options_.now();
   result<void> harvested;
-  ring::latch harvests(sources_.empty() ? 0 : 1);
-  if (!sources_.empty()) ring::start(harvest_beside(harvested, harvests));
+  const bool asks_sources = tracking_ && !sources_.empty();
+  ring::latch harvests(asks_sources ? 1 : 0);
+  if (asks_sources) ring::start(harvest_beside(harvested, harvests));
   const auto synced = co_await space_.async_sync_dirty(resume_on{executor()});
   co_await harvests;
   if (!harvested) warn(harvested.error());
@@ -232,6 +237,7 @@ task<result<dirty_stream::bitmap_batch>> dirty_stream::state::next_bitmap() {
 }
 
 task<result<void>> dirty_stream::state::stop() {
+  const auto turn = co_await turns_.lock();
   auto stopped = co_await space_.async_stop_tracking(resume_on{executor()});
   tracking_.reset();
   const auto stop_all = [this]() -> result<void> {

@@ -153,10 +153,14 @@ task<result<void>> address_space::state::add(region added) {
   co_await placer_.cover(coming, regions_);
   if (!coming.is_granular()) {
     auto mapped = co_await placer_.hold(coming, coming.all(), "the region is mapped in no container");
-    if (!mapped) co_return mapped;
+    if (!mapped) {
+      placer_.settle(coming);
+      co_return mapped;
+    }
   }
   if (coming.is_granular()) ++granular_;
   change(coming, added.at, [&] { regions_.emplace(added.at.iova, std::move(coming)); });
+  placer_.settle(regions_.at(added.at.iova));
   co_return result<void>{};
 }
 

@@ -207,9 +207,13 @@ task<void> placer::cover(const placed_region& coming, const placed_regions& othe
   if (!sink_ || !coming.is_ram()) co_return;
   co_await ask_all([&](member in, std::size_t i) -> task<result<void>> {
     const auto mapped = coming.in[i].mapped;
-    if (mapped.size != 0) co_await in.dirty->cover(mapped, [&others, i] { return parts_of(others, i); });
+    if (mapped.size != 0) co_await in.dirty->cover(part_of(coming, mapped), [&others, i] { return parts_of(others, i); });
     co_return result<void>{};
   });
+}
+
+void placer::settle(const placed_region& came) {
+  for (std::size_t i = 0; i < members_.size() && i < came.in.size(); ++i) members_[i].dirty->settle(came.in[i].mapped);
 }
 
 task<void> placer::add_device(const container& in, const device& coming, bool may_log, const placed_regions& regions) {

@@ -44,6 +44,8 @@ class placer {
   ring::task<void> query(const placed_region& which);
   /// A region that has its placements will be held next: devices that log get to know its range.
   ring::task<void> cover(const placed_region& coming, const placed_regions& others);
+  /// It is among the others now, or was not held.
+  void settle(const placed_region& came);
 
   /// A device of a container has opened; is to be closed.
   ring::task<void> add_device(const container& in, const device& coming, bool may_log, const placed_regions& regions);

@@ -171,19 +171,25 @@ task<result<void>> tracker::close_device(device going, shown_parts held) {
 
 // --- parts that will come ---
 
-task<void> tracker::cover(iova_range coming, std::function<shown_parts()> held) {
-  const auto is_covered = [&] { return !sink_ || teller_ != teller::devices || is_within(armed_, coming); };
+task<void> tracker::cover(shown_part coming, std::function<shown_parts()> held) {
+  if (!sink_) co_return;
+  coming_.push_back(coming);
+  const auto is_covered = [&] { return teller_ != teller::devices || is_within(armed_, coming.at); };
   if (is_covered()) co_return;
   const auto turn = co_await rearms_.lock();
   if (is_covered() || knows_only_all_) co_return;  // by who had the turn before
-  co_await rearm(held(), coming);
+  auto all = held();
+  all.insert(all.end(), coming_.begin(), coming_.end());
+  co_await rearm(std::move(all));
 }
 
-// What was logged stays so: others may be about to map there, or to read.
-task<void> tracker::rearm(shown_parts held, iova_range coming) {
-  auto more = armed_;
-  more.push_back(coming);
-  auto ranges = ranges_of(held, std::move(more));
+void tracker::settle(iova_range came) {
+  std::erase_if(coming_, [&](const shown_part& part) { return part.at == came; });
+}
+
+// What was logged stays so: others may be about to read there.
+task<void> tracker::rearm(shown_parts held) {
+  auto ranges = ranges_of(held, armed_);
   const auto of = devices();
   auto outcome = rearmed::cannot_track;
   const auto called = co_await in_lane(operation::start_dirty_tracking, {}, [&](const lane_place& in) -> result<void> {

@@ -55,8 +55,10 @@ class tracker {
   ring::task<result<void>> stop();
 
   /// A part will be mapped next: before a device can write there, it is logged. `held`: as above, asked for when it comes
-  /// to that.
-  ring::task<void> cover(iova_range coming, std::function<shown_parts()> held);
+  /// to that; with the part itself only after settle().
+  ring::task<void> cover(shown_part coming, std::function<shown_parts()> held);
+  /// It is held, or will not be.
+  void settle(iova_range came);
 
   /// What was dirtied in these is told. `hull`: a range that holds them all.
   ring::task<void> read(shown_parts parts, iova_range hull);
@@ -78,7 +80,7 @@ class tracker {
   ring::task<result<void>> start_container();
   ring::task<void> log_first_device(const shown_parts& held);
   ring::task<void> change_to_container(shown_parts held);
-  ring::task<void> rearm(shown_parts held, iova_range coming);
+  ring::task<void> rearm(shown_parts held);
 
   ring::task<void> read_by_nobody(shown_parts parts, iova_range hull, dirty_origin why);
   ring::task<void> read_by_teller(shown_parts parts, iova_range hull);
@@ -97,6 +99,7 @@ class tracker {
   dirty_sink* sink_ = nullptr;  // while tracking
   teller teller_ = teller::nobody;
   std::vector<iova_range> armed_;  // what the devices log: ascending, apart
+  shown_parts coming_;             // covered, and not settled
   bool knows_only_all_ = false;    // the container: found out by the first rearm since the start
   ring::mutex rearms_;
 };

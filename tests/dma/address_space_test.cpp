@@ -502,6 +502,30 @@ BOOST_FIXTURE_TEST_CASE(a_slow_map_does_not_hold_up_a_disjoint_removal, fixture)
   BOOST_TEST(agrees());
 }
 
+// covers R17 R27: what a device wrote to a region that one container maps already, when its log is given other ranges
+BOOST_AUTO_TEST_CASE(a_region_that_is_still_being_added_loses_nothing_to_the_rearm_of_another) {
+  fixture here(apart({}, told_by::devices));
+  here.attach_containers(2);
+  BOOST_REQUIRE(here.add(at(0, 4)));
+  BOOST_REQUIRE(here.start());
+  std::optional<result<void>> first;
+  std::optional<result<void>> other;
+  here.space.async_add(at(100, 4), into(first));
+  BOOST_REQUIRE(here.threads.run());  // both containers' devices know its range
+  here.loop.run_until_idle();
+  BOOST_REQUIRE(here.threads.run_only(0));  // one maps it
+  here.loop.run_until_idle();
+  BOOST_TEST(here.ring(here.devices[0], 102 * page) == 0);
+  here.space.async_add(at(300, 4), into(other));
+  here.loop.run_until_idle();
+  BOOST_REQUIRE(here.threads.run_only(0));
+  here.settle();
+  BOOST_TEST(first->has_value());
+  BOOST_TEST(other->has_value());
+  BOOST_REQUIRE(here.sync());
+  BOOST_TEST((here.sink.take() == pages{2}));
+}
+
 BOOST_FIXTURE_TEST_CASE(a_hundred_thousand_events_may_wait_for_one, fixture) {
   attach_containers(1);
   std::size_t refused = 0;
