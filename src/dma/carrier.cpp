@@ -81,14 +81,12 @@ bool carrier::carry_out_alone(change_request& only) {
   return true;
 }
 
-/// Takes the changes at the front that are not large.
+/// Takes the changes at the front that are not large: the first is one.
 void carrier::gather(lane::batch& from, work& into) {
-  std::size_t count = 0;
-  do {
-    into.requests.splice(into.requests.end(), from, from.begin());
-    ++count;
-  } while (!from.empty() && as_request(from.front()).is_change() && !is_large(as_request(from.front())));
-  if (count == 1) {
+  const auto is_next = [&](lane::request& item) { return as_request(item).is_change() && !is_large(as_request(item)); };
+  const auto end = std::find_if_not(std::next(from.begin()), from.end(), is_next);
+  into.requests.splice(into.requests.end(), from, from.begin(), end);
+  if (std::next(into.requests.begin()) == into.requests.end()) {
     into.changes = as_change(into.requests.front()).changes();
     return;
   }

@@ -35,10 +35,10 @@ constexpr std::size_t in_place_bytes_a_turn = 256 << 10;
 
 dma::change change_of(const mapping& what) {
   return {.what = dma::change::kind::map,
-          .at = what.at,
-          .host = static_cast<std::byte*>(what.host),
           .writable = what.writable,
           .resident = what.resident,
+          .at = what.at,
+          .host = static_cast<std::byte*>(what.host),
           .unit = what.unit};
 }
 

@@ -45,17 +45,17 @@ struct change {
   enum class kind : std::uint8_t { map, unmap, unmap_everything };
 
   kind what = kind::map;
+  bool writable = true;   ///< of a map
+  bool resident = false;  ///< of a map: the caller promises that its memory is there
+  /// Neighbours in the batch with the same number, not 0, are carried out all or none.
+  std::uint32_t transaction = 0;
   iova_range at{};            ///< of unmap_everything: empty
   std::byte* host = nullptr;  ///< of a map
-  bool writable = true;       ///< of a map
-  bool resident = false;      ///< of a map: the caller promises that its memory is there
   /// Of a map, bytes, a power of two: later unmaps name whole aligned units of so many bytes, or the map itself if it is
   /// larger. So neighbours in one unit may become one mapping. 0: they name just what this map names, and nothing is merged.
   std::uint64_t unit = 0;
   /// Of an unmap: where its dirty pages go, so that it has an ioctl of its own. Empty: nobody wants to know.
   std::span<std::uint64_t> dirty{};
-  /// Neighbours in the batch with the same number, not 0, are carried out all or none.
-  std::uint32_t transaction = 0;
 
   bool is_alone() const noexcept { return !dirty.empty(); }
 };

@@ -37,14 +37,14 @@ struct map_options {
 
 change map(std::uint64_t iova, std::uint64_t size, map_options options = {}) {
   return {.what = kind::map,
+          .writable = options.writable,
+          .transaction = options.transaction,
           .at = {iova, size},
           .host = host(iova + options.shift),
-          .writable = options.writable,
-          .unit = options.unit,
-          .transaction = options.transaction};
+          .unit = options.unit};
 }
 change unmap(std::uint64_t iova, std::uint64_t size, std::uint32_t transaction = 0) {
-  return {.what = kind::unmap, .at = {iova, size}, .transaction = transaction};
+  return {.what = kind::unmap, .transaction = transaction, .at = {iova, size}};
 }
 change unmap_alone(std::uint64_t iova, std::uint64_t size) {
   static std::uint64_t bits = 0;
