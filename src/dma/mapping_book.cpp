@@ -49,7 +49,7 @@ void mapping_book::leaf::take_from(leaf& other, std::uint32_t from) noexcept {
 void mapping_book::add(std::uint64_t iova, const held_mapping& what) {
   auto in = leaf_of(iova);
   const auto count = in->second->count;
-  const bool goes_on = std::next(in) == leaves_.end() && count >= leaf_full && in->second->iovas[count - 1] < iova;
+  const bool goes_on = count >= leaf_full && in->second->iovas[count - 1] < iova && std::next(in) == leaves_.end();
   if (goes_on) {
     in = leaves_.emplace_hint(leaves_.end(), iova, std::make_unique<leaf>());
   } else if (count == leaf_max) {
@@ -144,6 +144,16 @@ mapping_book::const_iterator mapping_book::first_in(iova_range range) const {
     if (range.iova - before->first < before->second.size()) return before;
   }
   return after != end() && after->first - range.iova < range.size ? after : end();
+}
+
+std::optional<std::uint64_t> mapping_book::last_free(std::uint64_t from) const {
+  const auto after = lower_bound(from);
+  if (after != begin()) {
+    const auto before = std::prev(after);
+    if (from - before->first < before->second.size()) return std::nullopt;
+  }
+  if (after == end()) return ~std::uint64_t{0};
+  return after->first != from ? std::optional(after->first - 1) : std::nullopt;
 }
 
 mapping_book::const_iterator mapping_book::across(std::uint64_t boundary) const {

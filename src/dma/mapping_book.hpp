@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <iterator>
 #include <memory>
+#include <optional>
 
 namespace tidemark::dma {
 
@@ -140,6 +141,8 @@ class mapping_book {
   /// The first entry that shares a byte with the range; end() when there is none.
   const_iterator first_in(iova_range range) const;
   bool is_free(iova_range range) const { return first_in(range) == end(); }
+  /// The last of the IOVAs that are free from this one on; nothing when it is mapped.
+  std::optional<std::uint64_t> last_free(std::uint64_t from) const;
   /// The entry because of which a range to unmap may neither begin nor end at `boundary`; end() when it may.
   const_iterator across(std::uint64_t boundary) const;
   /// Whether an unmap of the range would cut something that was asked for as one.

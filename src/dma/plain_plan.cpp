@@ -15,27 +15,21 @@ namespace {
 
 constexpr std::size_t in_the_cache = 8192;  // mappings that need no prefetch
 
-/// What one change is about.
+/// Where one change begins.
 struct spot {
   std::uint64_t first = 0;
-  std::uint64_t last = 0;
-  std::uint64_t next = 0;  // of an unmap: where the book goes on behind it
   std::uint32_t which = 0;
 };
 using spots = std::vector<spot>;
 
-spots& own_spots() {
+/// All of them in the order of the addresses, in memory of this thread.
+const spots& arranged(std::span<const change> changes) {
   thread_local spots own;
-  own.clear();
-  return own;
-}
-
-/// In the order of the addresses; false if two of them meet.
-bool arrange(spots& all) {
+  own.resize(changes.size());
+  for (std::uint32_t i = 0; i < changes.size(); ++i) own[i] = {changes[i].at.iova, i};
   const auto is_before = [](const spot& a, const spot& b) { return a.first < b.first; };
-  if (!std::is_sorted(all.begin(), all.end(), is_before)) std::sort(all.begin(), all.end(), is_before);
-  return std::adjacent_find(all.begin(), all.end(), [](const spot& a, const spot& b) { return b.first <= a.last; }) ==
-         all.end();
+  if (!std::is_sorted(own.begin(), own.end(), is_before)) std::sort(own.begin(), own.end(), is_before);
+  return own;
 }
 
 bool are_like_the_first(std::span<const change> changes) {
@@ -46,13 +40,19 @@ bool are_like_the_first(std::span<const change> changes) {
   });
 }
 
-plan_step& add_step(change::kind what, const iova_range& at, plan& into) {
-  auto& made = into.steps.emplace_back();
-  made.what = what;
-  made.at = at;
-  made.served = static_cast<std::uint32_t>(into.served.size());
-  made.served_count = 1;
-  return made;
+void add_step(const change& what, plan& into) {
+  into.steps.push_back({.what = what.what,
+                        .at = what.at,
+                        .host = what.host,
+                        .writable = what.writable,
+                        .is_just_what_is_held = what.what == change::kind::unmap,
+                        .served = static_cast<std::uint32_t>(into.served.size())});
+}
+
+/// The last step is for this one, too.
+void serve(std::uint32_t which, plan& into) {
+  into.served.push_back(which);
+  ++into.steps.back().served_count;
 }
 
 // ---- maps
@@ -61,101 +61,87 @@ bool is_plain_map(const change& what, const plan_limits& limits) {
   return is_sound(what, limits.page_size) && is_inside(what.at, limits.windows);
 }
 
-bool find_maps(std::span<const change> changes, const plan_limits& limits, spots& found) {
-  for (std::uint32_t i = 0; i < changes.size(); ++i) {
-    const auto& at = changes[i].at;
-    if (!is_plain_map(changes[i], limits)) return false;
-    found.push_back({at.iova, last_of(at), 0, i});
+/// The book is asked once for each of its gaps, if ranges are asked about upwards.
+class gaps {
+ public:
+  explicit gaps(const mapping_book& now) : now_(now) {}
+
+  bool hold(const iova_range& range) {
+    if (range.iova < first_ || range.iova > last_) {
+      const auto last = now_.last_free(range.iova);
+      if (!last) return false;
+      first_ = range.iova;
+      last_ = *last;
+    }
+    return last_of(range) <= last_;
   }
-  return arrange(found);
-}
+
+ private:
+  const mapping_book& now_;
+  std::uint64_t first_ = 1;  // of the gap that was found last
+  std::uint64_t last_ = 0;
+};
 
 map_shape shape_of(const change& what) { return {what.at, what.host, what.unit, what.writable}; }
 
-void add_map(const change& what, std::uint32_t which, plan& into) {
-  auto& made = add_step(change::kind::map, what.at, into);
-  made.host = what.host;
-  made.writable = what.writable;
-  into.served.push_back(which);
+/// Whether the last step, which ends with `before`, and this map become one.
+bool goes_on(const plan_step& step, const change& before, const change& what, const plan_limits& limits) {
+  return what.unit != 0 && are_one({step.at, step.host, before.unit, step.writable}, shape_of(what), limits.windows);
 }
 
 /// Neighbours become one, as far as their unit allows.
-void write_maps(const spots& found, std::span<const change> changes, const plan_limits& limits, plan& into) {
-  for (const auto& one : found) {
-    const auto& asked = changes[one.which];
-    auto* const before = into.steps.empty() ? nullptr : &into.steps.back();
-    if (asked.unit != 0 && before != nullptr &&
-        are_one({before->at, before->host, changes[into.served.back()].unit, before->writable}, shape_of(asked),
-                limits.windows)) {
-      before->at.size += asked.at.size;
-      ++before->served_count;
-      into.served.push_back(one.which);
-    } else {
-      add_map(asked, one.which, into);
-    }
-  }
-}
-
 bool plan_maps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
   if (changes.size() > limits.mappings_available) return false;
-  auto& found = own_spots();
-  if (!find_maps(changes, limits, found)) return false;
-  write_maps(found, changes, limits, into);
-  return std::all_of(into.steps.begin(), into.steps.end(),
-                     [&](const plan_step& step) { return step.at.size <= limits.piece_bytes && now.is_free(step.at); });
+  gaps free(now);
+  const change* before = nullptr;
+  for (const auto& one : arranged(changes)) {
+    const auto& asked = changes[one.which];
+    if (!is_plain_map(asked, limits) || !free.hold(asked.at)) return false;
+    if (before != nullptr && asked.at.iova <= last_of(before->at)) return false;
+    if (before != nullptr && goes_on(into.steps.back(), *before, asked, limits)) {
+      into.steps.back().at.size += asked.at.size;
+    } else {
+      add_step(asked, into);
+    }
+    if (into.steps.back().at.size > limits.piece_bytes) return false;
+    serve(one.which, into);
+    before = &asked;
+  }
+  return true;
 }
 
 // ---- unmaps
 
-/// If it names just one mapping: where it is, and what comes behind.
-bool find_unmap(const mapping_book& now, const change& what, const plan_limits& limits, spot& found) {
-  if (!is_sound(what, limits.page_size)) return false;
-  const auto held = now.find(what.at.iova);
-  if (held == now.end() || held->second.size() != what.at.size || held->second.continues()) return false;
-  const auto after = std::next(held);
-  if (after != now.end() && after->second.continues()) return false;
-  found.first = what.at.iova;
-  found.last = last_of(what.at);
-  found.next = after != now.end() ? after->first : 0;
-  return true;
-}
+using held_place = mapping_book::const_iterator;
 
-bool find_unmaps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, spots& found) {
-  found.resize(changes.size());
-  for (std::uint32_t i = 0; i < changes.size(); ++i) {
-    if (!find_unmap(now, changes[i], limits, found[i])) return false;
-    found[i].which = i;
-  }
-  return arrange(found);
-}
-
-void add_unmap(const spot& of, plan& into) {
-  add_step(change::kind::unmap, {of.first, of.last - of.first + 1}, into).is_just_what_is_held = true;
-  into.served.push_back(of.which);
+/// Whether the range is just what is held there, before `after`.
+bool is_just(const iova_range& range, held_place held, held_place after, const mapping_book& now) {
+  return held->second.size() == range.size && !held->second.continues() &&
+         (after == now.end() || !after->second.continues());
 }
 
 /// Those with nothing in between become one. All 2^64 bytes are no range.
-void write_unmaps(const spots& found, const plan_limits& limits, plan& into) {
-  const spot* before = nullptr;
-  for (const auto& one : found) {
-    const bool is_next =
-        before != nullptr && (before->last + 1 == one.first || (limits.can_unmap_gaps && before->next == one.first));
-    if (is_next && !(into.steps.back().at.iova == 0 && one.last + 1 == 0)) {
-      auto& step = into.steps.back();
-      step.at.size = one.last - step.at.iova + 1;
-      ++step.served_count;
-      into.served.push_back(one.which);
-    } else {
-      add_unmap(one, into);
-    }
-    before = &one;
-  }
-}
-
 bool plan_unmaps(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
-  auto& found = own_spots();
-  if (!find_unmaps(now, changes, limits, found)) return false;
-  write_unmaps(found, limits, into);
+  const change* before = nullptr;
+  auto after = now.end();  // what the book holds behind that
+  for (const auto& one : arranged(changes)) {
+    const auto& at = changes[one.which].at;
+    if (!is_sound(changes[one.which], limits.page_size)) return false;
+    if (before != nullptr && before->at.iova == at.iova) return false;
+    const bool is_next = after != now.end() && after->first == at.iova;
+    const auto held = is_next ? after : now.find(at.iova);
+    if (held == now.end()) return false;
+    after = std::next(held);
+    if (!is_just(at, held, after, now)) return false;
+    const bool joins = is_next && (limits.can_unmap_gaps || last_of(before->at) + 1 == at.iova);
+    if (joins && !(into.steps.back().at.iova == 0 && last_of(at) + 1 == 0)) {
+      into.steps.back().at.size = last_of(at) - into.steps.back().at.iova + 1;
+    } else {
+      add_step(changes[one.which], into);
+    }
+    serve(one.which, into);
+    before = &changes[one.which];
+  }
   return true;
 }
 
@@ -171,9 +157,10 @@ bool plan_alone(const mapping_book& now, const change& what, const plan_limits& 
     return limits.mappings_available != 0 && what.at.size <= limits.piece_bytes && is_plain_map(what, limits) &&
            now.is_free(what.at);
   }
-  spot found;
   into.is_just_what_is_held = true;
-  return what.what == change::kind::unmap && find_unmap(now, what, limits, found);
+  if (what.what != change::kind::unmap || !is_sound(what, limits.page_size)) return false;
+  const auto held = now.find(what.at.iova);
+  return held != now.end() && is_just(what.at, held, std::next(held), now);
 }
 
 bool make_plain_plan(const mapping_book& now, std::span<const change> changes, const plan_limits& limits, plan& into) {
