@@ -9,6 +9,7 @@
 #include <boost/asio/any_completion_handler.hpp>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/bind_allocator.hpp>
@@ -17,7 +18,9 @@
 #include <tidemark/error.hpp>
 #include <tidemark/memory.hpp>
 
+#include <cstddef>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -29,26 +32,101 @@ using boost::asio::any_io_executor;
 template <class T>
 using completion = boost::asio::any_completion_handler<void(result<T>)>;
 
-/// A handler, and where it is to be called.
+namespace detail {
+
+/// An operation under way, in one piece of memory: its handler without its type, where that is to be called, and room for
+/// what the library keeps of the operation.
 template <class T>
-struct placed_completion {
-  completion<T> handler;
-  /// Its own executor, which has work until then; null: it has none, or that of the object that it was given to. (Found out
-  /// before the handler loses its type, for afterwards it costs an allocation.)
+class pending {
+ public:
+  static constexpr std::size_t room_bytes = 160;
+
+  pending(const pending&) = delete;
+
+  /// Ends this, and gives its memory back, then calls the handler. `outcome` is no part of this.
+  virtual void complete(result<T>&& outcome) = 0;
+  /// Ends this; the handler is not called.
+  virtual void drop() noexcept = 0;
+
+  alignas(std::max_align_t) std::byte room[room_bytes];
+  /// The handler's own executor, which has work until then; null: it has none, or that of the object that it was given to.
+  /// (Found out before the handler loses its type, for afterwards it costs an allocation.)
   std::unique_ptr<boost::asio::any_completion_executor> elsewhere;
+  boost::asio::cancellation_slot slot;  ///< the handler's
+
+ protected:
+  pending() = default;
+  ~pending() = default;
 };
 
+struct drop {
+  template <class T>
+  void operator()(pending<T>* what) const noexcept {
+    what->drop();
+  }
+};
+
+}  // namespace detail
+
+/// A handler that is to be called where it wants to be.
+template <class T>
+using placed_completion = std::unique_ptr<detail::pending<T>, detail::drop>;
+
 namespace detail {
+
+template <class Handler>
+constexpr bool has_no_allocator = std::is_same_v<boost::asio::associated_allocator_t<Handler>, std::allocator<void>>;
 
 /// In memory of ours, unless the handler brings its own.
 template <class T, class Handler>
 completion<T> erased(Handler&& handler) {
-  if constexpr (std::is_same_v<boost::asio::associated_allocator_t<std::decay_t<Handler>>, std::allocator<void>>) {
+  if constexpr (has_no_allocator<std::decay_t<Handler>>) {
     return completion<T>(boost::asio::bind_allocator(recycling_allocator<void>(), std::forward<Handler>(handler)));
   } else {
     return completion<T>(std::forward<Handler>(handler));
   }
 }
+
+/// In memory of ours, unless the handler brings its own. Handlers move without throwing, as Asio asks for.
+template <class T, class Handler>
+class pending_handler final : public pending<T> {
+ public:
+  static placed_completion<T> make(Handler handler) {
+    auto memory = memory_of(handler);
+    return placed_completion<T>(::new (memory.allocate(1)) pending_handler(std::move(handler)));
+  }
+
+  void complete(result<T>&& outcome) override {
+    auto handler = std::move(handler_);
+    end(memory_of(handler));
+    std::move(handler)(std::move(outcome));
+  }
+  void drop() noexcept override { end(memory_of(handler_)); }
+
+ private:
+  using allocator = typename std::allocator_traits<
+      std::conditional_t<has_no_allocator<Handler>, recycling_allocator<void>,
+                         boost::asio::associated_allocator_t<Handler>>>::template rebind_alloc<pending_handler>;
+
+  explicit pending_handler(Handler&& handler) : handler_(std::move(handler)) {
+    this->slot = boost::asio::get_associated_cancellation_slot(handler_);
+  }
+
+  static allocator memory_of(const Handler& handler) noexcept {
+    if constexpr (has_no_allocator<Handler>) {
+      return {};
+    } else {
+      return allocator(boost::asio::get_associated_allocator(handler));
+    }
+  }
+
+  void end(allocator memory) noexcept {
+    this->~pending_handler();
+    memory.deallocate(this, 1);
+  }
+
+  Handler handler_;
+};
 
 /// Asio's own mark of a handler that names no executor. Where Asio should lack it, executors are compared.
 template <class Handler>
@@ -70,12 +148,15 @@ bool is_same(const Executor& own, const any_io_executor& usual) {
 template <class T, class Handler>
 placed_completion<T> placed(Handler&& handler, const any_io_executor& usual) {
   namespace asio = boost::asio;
-  if constexpr (names_no_executor<std::decay_t<Handler>>) return {erased<T>(std::forward<Handler>(handler)), nullptr};
+  using made = pending_handler<T, std::decay_t<Handler>>;
+  if constexpr (names_no_executor<std::decay_t<Handler>>) return made::make(std::forward<Handler>(handler));
   std::unique_ptr<asio::any_completion_executor> elsewhere;
   if (const auto own = asio::get_associated_executor(handler, usual); !is_same(own, usual))
     elsewhere =
         std::make_unique<asio::any_completion_executor>(asio::prefer(own, asio::execution::outstanding_work.tracked));
-  return {erased<T>(std::forward<Handler>(handler)), std::move(elsewhere)};
+  auto done = made::make(std::forward<Handler>(handler));
+  done->elsewhere = std::move(elsewhere);
+  return done;
 }
 
 /// Makes an operation of `(self->*start)(handler, arguments...)`. Arguments are copied, for tokens that start later. `Token`

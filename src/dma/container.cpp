@@ -83,7 +83,7 @@ class container::state {
 
   template <class T>
   void submit(const dma::change& asked, placed_completion<T>&& done) {
-    send(std::make_unique<dma::single_change<T>>(asked, std::move(done)),
+    send(dma::single_change<T>::make(asked, std::move(done)),
          {.gathers = asked.unit != 0, .cost = may_run_in_place(asked) ? asked.at.size : dma::submission::at_once});
   }
 

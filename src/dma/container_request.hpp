@@ -9,13 +9,13 @@
 #include <tidemark/memory.hpp>
 #include <tidemark/operation.hpp>
 
-#include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/dispatch.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -80,13 +80,15 @@ class finish {
  public:
   explicit finish(placed_completion<T>&& done) noexcept : done_(std::move(done)) {}
 
-  auto slot() const noexcept { return boost::asio::get_associated_cancellation_slot(done_.handler); }
+  auto slot() const noexcept { return done_->slot; }
+  /// Whoever asked, if nobody has answered him; without him this is good for nothing.
+  placed_completion<T> take() noexcept { return std::move(done_); }
 
   // The slot belongs to the handler's executor: a signal may come there up to the moment the handler is called, and finds
   // the request, which is `self`. Called on the container's executor.
   void operator()(std::unique_ptr<lane::request>&& self, result<T>&& outcome) {
-    if (!done_.elsewhere) return call(std::move(self), std::move(outcome));
-    const auto where = *done_.elsewhere;
+    if (!done_->elsewhere) return call(std::move(self), std::move(outcome));
+    const auto where = *done_->elsewhere;
     boost::asio::dispatch(where, [this, self = std::move(self), outcome = std::move(outcome)]() mutable {
       call(std::move(self), std::move(outcome));
     });
@@ -96,9 +98,9 @@ class finish {
   /// `outcome` is no part of `self`.
   void call(std::unique_ptr<lane::request>&& self, result<T>&& outcome) {
     if (auto connected = slot(); connected.is_connected()) connected.clear();
-    auto handler = std::move(done_.handler);
+    auto done = take();
     self.reset();  // and with it this: its memory is free before the handler asks for more
-    std::move(handler)(std::move(outcome));
+    done.release()->complete(std::move(outcome));
   }
 
   placed_completion<T> done_;
@@ -149,21 +151,36 @@ class bound_change : public change_request {
   }
   auto slot() const noexcept { return finish_.slot(); }
 
+ protected:
+  placed_completion<T> take_handler() noexcept { return finish_.take(); }
+
  private:
   finish<T> finish_;
   operation what_;
 };
 
+/// In the room of its operation, so that it needs no memory of its own.
 template <class T>
 class single_change final : public bound_change<T> {
  public:
+  static std::unique_ptr<single_change> make(const change& asked, placed_completion<T>&& done) {
+    static_assert(sizeof(single_change) <= detail::pending<T>::room_bytes);
+    return std::unique_ptr<single_change>(::new (&done->room) single_change(asked, std::move(done)));
+  }
+
+  /// Its memory is that of the operation, which goes with it if it is still there.
+  static void operator delete(single_change* self, std::destroying_delete_t) noexcept {
+    const auto done = self->take_handler();
+    self->~single_change();
+  }
+
+ private:
   single_change(const change& asked, placed_completion<T>&& done)
       : bound_change<T>(asked.what == change::kind::map ? operation::map : operation::unmap, asked.at, std::move(done)),
         asked_(asked) {
     this->changes_ = {&asked_, 1};
   }
 
- private:
   change asked_;
 };
 

@@ -6,6 +6,7 @@
 
 #include <linux/vfio.h>
 
+#include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -59,6 +60,28 @@ class telling_workers final : public workers {
   std::function<void()> about_to_end_;
 };
 
+/// Counts what was taken from it and not given back.
+template <class T>
+struct counting_allocator {
+  using value_type = T;
+
+  explicit counting_allocator(int& count) noexcept : held(&count) {}
+  template <class U>
+  counting_allocator(const counting_allocator<U>& other) noexcept : held(other.held) {}
+
+  T* allocate(std::size_t count) {
+    ++*held;
+    return std::allocator<T>().allocate(count);
+  }
+  void deallocate(T* memory, std::size_t count) noexcept {
+    --*held;
+    std::allocator<T>().deallocate(memory, count);
+  }
+  friend bool operator==(const counting_allocator&, const counting_allocator&) = default;
+
+  int* held;
+};
+
 /// A container of group 0 on a loop and workers driven by hand.
 struct by_hand : bench {
   explicit by_hand(kernel::model_options options = {}) : bench(std::move(options)) {
@@ -101,6 +124,22 @@ BOOST_FIXTURE_TEST_CASE(a_callback_is_called_once_and_never_inside_the_call, by_
                here->async_unmap({0, 4 * page}, std::move(token));
              }).value() == 4 * page);
   BOOST_TEST(model.mapping_count() == 0U);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_handlers_allocator_has_its_memory_back_before_the_handler_is_called, by_hand) {
+  int held = 0;
+  int held_then = -1;
+  const auto handler = [&] {
+    return asio::bind_allocator(counting_allocator<void>(held), [&](const result<void>&) { held_then = held; });
+  };
+  here->async_map(pages_at(0, 1), handler());
+  BOOST_TEST(held == 1);
+  settle();
+  BOOST_TEST(held_then == 0);
+  here->async_map(pages_at(page, 1), handler());
+  here.reset();
+  settle();
+  BOOST_TEST(held == 0);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_failure_carries_the_range_and_the_answer, by_hand) {
