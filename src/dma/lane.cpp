@@ -234,25 +234,21 @@ lane::lane(asio::any_io_executor executor, workers& threads, const std::string& 
 // By the time the lock is let go of, the request may have completed, and its handler ended the lane.
 void lane::submit(std::unique_ptr<request> item, const submission& how) {
   auto& box = *mailbox_;
-  errc refusal{};
-  std::shared_ptr<mailbox> kept;
-  {
-    const std::lock_guard lock(box.mutex);
-    if (box.closed) {
-      refusal = errc::closed;
-    } else if (!how.always && box.in_lane >= box.bounds.queue_max) {
-      refusal = errc::queue_full;
-    } else {
-      const bool first = box.inbox.empty();
-      item->waiting_ = true;
-      ++box.in_lane;
-      box.inbox.push_back(*item.release());
-      if (!box.busy && box.expect(how, first)) kept = mailbox_;
-    }
-    if (item) kept = mailbox_;
+  std::unique_lock lock(box.mutex);
+  if (box.closed || (!how.always && box.in_lane >= box.bounds.queue_max)) {
+    const auto refusal = box.closed ? errc::closed : errc::queue_full;
+    const auto kept = mailbox_;
+    lock.unlock();
+    return kept->refuse(*item.release(), make_error_code(refusal), false);
   }
-  if (item) return kept->refuse(*item.release(), make_error_code(refusal), false);
-  if (kept) kept->post_turn();
+  const bool first = box.inbox.empty();
+  item->waiting_ = true;
+  ++box.in_lane;
+  box.inbox.push_back(*item.release());
+  if (box.busy || !box.expect(how, first)) return;
+  const auto kept = mailbox_;
+  lock.unlock();
+  kept->post_turn();
 }
 
 void lane::canceller::operator()(asio::cancellation_type) const {
