@@ -246,6 +246,8 @@ class address_space {
   ///
   /// A region that comes later is logged, too: if the ranges that the devices log do not hold it, they are given new ones,
   /// while the container tracks; where that knows only that all is dirty, or cannot track, the region is dirty throughout.
+  ///
+  /// One at a time: EBUSY while somebody tracks. A region that is not writable is not asked about.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_start_tracking(dirty_sink& sink, Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_tracking, &sink);
@@ -254,7 +256,8 @@ class address_space {
   /// Hands the sink what devices dirtied since the last call, in the regions as the events given before leave them. Granules
   /// that are not populated are not asked about. A query that fails marks all that it asked about: nothing is lost. What a
   /// container is asked in one ioctl is cut between its mappings to what its kernel allows (container_info::
-  /// dirty_bitmap_bytes_max); a mapping that is larger than that is dirty throughout.
+  /// dirty_bitmap_bytes_max); a mapping that is larger than that is dirty throughout. After a device's log has failed all
+  /// that its container maps is dirty, once, and the devices log anew.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<void>)) Token>
   auto async_sync_dirty(Token&& token) {
     return detail::initiate<Token>(this, token, &address_space::start_sync);

@@ -53,7 +53,7 @@ struct dirty_round {
 };
 
 struct dirty_stream_options {
-  /// A batch is at most so many pages and so many bytes of them; one page at least.
+  /// A batch is at most so many pages and so many bytes of them, one page at least, in at most 65536 runs.
   std::uint64_t batch_pages_max = 4096;
   std::uint64_t batch_bytes_max = std::numeric_limits<std::uint64_t>::max();
   /// What time it is, for statistics; any thread.
@@ -135,7 +135,8 @@ class dirty_stream {
   }
 
   /// Takes in what every source saw and begins the next round at the first page. A source that fails has everything count
-  /// as dirty: nothing is lost, and container_options::warn is told.
+  /// as dirty: nothing is lost, and container_options::warn is told. On failure no round has begun: EINVAL before
+  /// async_start; EAGAIN, there is no thread to ask the sources on. What was taken in by then is in the next.
   template <BOOST_ASIO_COMPLETION_TOKEN_FOR(void(result<dirty_round>)) Token>
   auto async_begin_round(Token&& token) {
     return detail::initiate<Token>(this, token, &dirty_stream::start_round);

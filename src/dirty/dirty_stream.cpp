@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -24,6 +25,8 @@ using ring::resume_on;
 using ring::task;
 
 namespace {
+
+constexpr std::uint64_t batch_runs_max = 65536;
 
 std::uint64_t pages_a_batch(const dirty_stream_options& options) {
   return std::max<std::uint64_t>(std::min(options.batch_pages_max, options.batch_bytes_max / page_bytes), 1);
@@ -62,7 +65,7 @@ class dirty_stream::state final : public dirty_sink {
 
   page_sink& from(dirty_origin origin) noexcept override { return counts_[static_cast<std::size_t>(origin)]; }
   void discarded(page_run pages) override { union_->discarded(pages); }
-  void populated(page_run pages) override { union_->populated(pages); }
+  void populated(page_run pages) override { populated_ += union_->populated(pages).added; }
 
  private:
   /// Lives from a start to its stop: batches know it, and one that comes back later is forgotten with the rest.
@@ -79,7 +82,7 @@ class dirty_stream::state final : public dirty_sink {
   result<void> start_sources();
   void stop_sources(std::size_t count) noexcept;
   result<void> harvest();
-  task<> harvest_beside(result<void>& outcome, ring::latch& done);
+  task<> harvest_beside(result<void>& asked, ring::latch& done);
   void note_round(std::chrono::steady_clock::time_point began);
   void warn(const error& what) const {
     if (const auto& told = space_.around().options().warn) told(what);
@@ -94,10 +97,12 @@ class dirty_stream::state final : public dirty_sink {
   std::size_t blocks_ = 0;  // that the union has
   dirty::dirty_union::position at_;
   std::shared_ptr<tracking> tracking_;
-  ring::mutex turns_;             // sources are asked one thing at a time
-  std::uint64_t new_before_ = 0;  // when the round began
+  ring::mutex turns_;                     // sources are asked one thing at a time
+  std::optional<error> harvest_failure_;  // of the round that begins
+  std::uint64_t new_before_ = 0;          // when the round began
   std::optional<std::chrono::steady_clock::time_point> round_began_;
 
+  std::atomic<std::uint64_t> populated_ = 0;
   std::atomic<std::uint64_t> handed_out_ = 0;
   std::atomic<std::uint64_t> acknowledged_ = 0;
   std::atomic<std::uint64_t> given_back_ = 0;
@@ -135,17 +140,19 @@ void dirty_stream::state::stop_sources(std::size_t count) noexcept {
   for (std::size_t i = 0; i < count; ++i) sources_[i]->stop();
 }
 
-/// A source that failed has lost what it knew. The last failure.
+/// A source that failed has lost what it knew: then everything is dirty.
 result<void> dirty_stream::state::harvest() {
-  result<void> outcome;
   for (std::size_t i = 0; i < sources_.size(); ++i)
-    if (auto told = sources_[i]->harvest(count_of(i)); !told) outcome = told;
-  if (!outcome) union_->mark_everything();
-  return outcome;
+    if (auto told = sources_[i]->harvest(count_of(i)); !told) harvest_failure_ = told.error();
+  auto& lost = from(dirty_origin::lost);
+  for (block_index block = 0; harvest_failure_ && block < union_->blocks(); ++block)
+    lost.mark({block, 0, union_->pages(block)});
+  return {};
 }
 
-task<> dirty_stream::state::harvest_beside(result<void>& outcome, ring::latch& done) {
-  outcome = co_await beside([this] { return harvest(); });
+/// `asked`: whether the sources were.
+task<> dirty_stream::state::harvest_beside(result<void>& asked, ring::latch& done) {
+  asked = co_await beside([this] { return harvest(); });
   done.count_down();
 }
 
@@ -177,8 +184,9 @@ task<result<void>> dirty_stream::state::start() {
     co_return started;
   }
   tracking_ = std::make_shared<tracking>();
-  handed_out_ = acknowledged_ = given_back_ = 0;
+  populated_ = handed_out_ = acknowledged_ = given_back_ = 0;
   round_began_.reset();
+  harvest_failure_.reset();
   const std::lock_guard lock(watched_);
   round_ = 0;
   rates_.clear();
@@ -189,21 +197,23 @@ task<result<void>> dirty_stream::state::start() {
 task<result<dirty_round>> dirty_stream::state::begin_round() {
   const auto turn = co_await turns_.lock();
   const auto began = options_.now();
-  result<void> harvested;
-  const bool asks_sources = tracking_ && !sources_.empty();
-  ring::latch harvests(asks_sources ? 1 : 0);
-  if (asks_sources) ring::start(harvest_beside(harvested, harvests));
+  if (!tracking_)
+    co_return kernel_error(operation::query_dirty, EINVAL, {}, "the stream does not track: async_start comes first");
+  result<void> asked;
+  ring::latch harvests(sources_.empty() ? 0 : 1);
+  if (!sources_.empty()) ring::start(harvest_beside(asked, harvests));
   const auto synced = co_await space_.async_sync_dirty(resume_on{executor()});
   co_await harvests;
-  if (!harvested) warn(harvested.error());
+  if (harvest_failure_) warn(*std::exchange(harvest_failure_, {}));
   if (!synced) co_return synced.error();
+  if (!asked) co_return asked.error();  // what the sources know they still have
   at_ = {};
   note_round(began);
   co_return dirty_round{round_, union_->dirty_pages()};
 }
 
 std::uint64_t dirty_stream::state::new_pages() const {
-  std::uint64_t sum = 0;
+  std::uint64_t sum = populated_;
   for (const auto& one : counts_) sum += one.new_pages();
   return sum;
 }
@@ -221,8 +231,9 @@ void dirty_stream::state::note_round(std::chrono::steady_clock::time_point began
 }
 
 task<result<dirty_stream::batch>> dirty_stream::state::next() {
-  auto runs = std::make_unique_for_overwrite<page_run[]>(batch_pages_);
-  const auto taken = union_->take(at_, batch_pages_, {runs.get(), batch_pages_});
+  const auto runs_max = std::min(batch_pages_, batch_runs_max);
+  auto runs = std::make_unique_for_overwrite<page_run[]>(runs_max);
+  const auto taken = union_->take(at_, batch_pages_, {runs.get(), runs_max});
   handed_out_ += taken.pages;
   co_return batch{whose(), std::move(runs), taken.runs, taken.pages};
 }

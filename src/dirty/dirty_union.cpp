@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <thread>
 
 namespace tidemark::dirty {
 
@@ -12,79 +13,98 @@ namespace {
 /// Under the lock at a time: a multiple of a chunk.
 constexpr std::uint64_t slice_pages = 64 * core::bits_per_chunk;
 
-/// Calls `work(first, pages, offset)` for each slice of a range, cut where slices of the block end.
+}  // namespace
+
+/// The lock, for who has little to do. light_mutex is not fair: who takes it again and again would not notice who sleeps.
+class dirty_union::turn {
+ public:
+  explicit turn(const block& of) : of_(of) {
+    of_.waited_for.fetch_add(1, std::memory_order_relaxed);
+    of_.mutex.lock();
+    of_.waited_for.fetch_sub(1, std::memory_order_relaxed);
+  }
+  turn(const turn&) = delete;
+  turn& operator=(const turn&) = delete;
+  ~turn() { of_.mutex.unlock(); }
+
+ private:
+  const block& of_;
+};
+
+/// Calls `work(first, pages, offset)` for each slice of a range, under the lock.
 template <class Work>
-void in_slices(std::uint64_t first_page, std::uint64_t pages, Work work) {
-  for (std::uint64_t done = 0; done < pages;) {
-    const auto first = first_page + done;
-    const auto here = std::min(pages - done, slice_pages - first % slice_pages);
-    work(first, here, done);
+void dirty_union::in_slices(block& in, page_run range, Work work) const {
+  for (std::uint64_t done = 0; done < range.pages;) {
+    const auto here = std::min(range.pages - done, slice_pages);
+    {
+      const std::lock_guard lock(in.mutex);
+      work(range.first_page + done, here, done);
+    }
     done += here;
+    while (in.waited_for.load(std::memory_order_relaxed) != 0) std::this_thread::yield();
   }
 }
-
-}  // namespace
 
 dirty_union::dirty_union(const std::vector<ram_block>& blocks) {
   blocks_.reserve(blocks.size());
   for (const auto& one : blocks) blocks_.push_back(std::make_unique<block>(one.pages()));
 }
 
-// A slice ends where words of the union end, so words of the source may be cut: then it is merged as one.
+/// What of it is here.
+page_run dirty_union::within(page_run pages) const noexcept {
+  const auto* in = find(pages.block);
+  const auto size = in ? in->dirty.size() : 0;
+  if (pages.first_page >= size) return {pages.block, 0, 0};
+  return {pages.block, pages.first_page, std::min(pages.pages, size - pages.first_page)};
+}
+
 dirty_union::told dirty_union::merge(block_index which, std::uint64_t first_page, std::uint64_t pages,
                                      std::span<const std::uint64_t> bits) {
   told all;
-  auto* in = find(which);
-  if (!in) return all;
-  const auto some = [&](std::uint64_t first, std::uint64_t count, std::uint64_t offset) {
-    const std::lock_guard lock(in->mutex);
-    auto one = in->dirty.merge(first, count, bits.subspan(offset / core::bits_per_word));
-    drop_discarded(*in, first, count, one);
+  const auto range = within({which, first_page, pages});
+  if (range.pages == 0) return all;
+  auto& in = *find(which);
+  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t offset) {
+    auto one = in.dirty.merge(first, count, bits.subspan(offset / core::bits_per_word));
+    drop_discarded(in, first, count, one);
     all.told += one.told;
     all.added += one.added;
-  };
-  if (first_page % core::bits_per_word == 0) {
-    in_slices(first_page, pages, some);
-  } else {
-    some(first_page, pages, 0);
-  }
+  });
   return all;
 }
 
-dirty_union::told dirty_union::mark(page_run run) {
+dirty_union::told dirty_union::mark(page_run pages) {
   told all;
-  auto* in = find(run.block);
-  if (!in) return all;
-  in_slices(run.first_page, run.pages, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
-    const std::lock_guard lock(in->mutex);
-    told one{.told = count, .added = in->dirty.count()};
-    in->dirty.set(first, count);
-    one.added = in->dirty.count() - one.added;
-    drop_discarded(*in, first, count, one);
+  const auto range = within(pages);
+  if (range.pages == 0) return all;
+  auto& in = *find(pages.block);
+  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
+    told one{.told = count, .added = in.dirty.count()};
+    in.dirty.set(first, count);
+    one.added = in.dirty.count() - one.added;
+    drop_discarded(in, first, count, one);
     all.told += one.told;
     all.added += one.added;
   });
   return all;
 }
 
-void dirty_union::discarded(page_run run) {
-  auto* in = find(run.block);
-  if (!in) return;
-  in_slices(run.first_page, run.pages, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
-    const std::lock_guard lock(in->mutex);
-    in->discarded.set(first, count);
-    in->dirty.clear(first, count);
+void dirty_union::discarded(page_run pages) {
+  const auto range = within(pages);
+  if (range.pages == 0) return;
+  auto& in = *find(pages.block);
+  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
+    in.discarded.set(first, count);
+    in.dirty.clear(first, count);
   });
 }
 
-void dirty_union::populated(page_run run) {
-  auto* in = find(run.block);
-  if (!in) return;
-  in_slices(run.first_page, run.pages, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
-    const std::lock_guard lock(in->mutex);
-    in->discarded.clear(first, count);
-    in->dirty.set(first, count);
-  });
+dirty_union::told dirty_union::populated(page_run pages) {
+  const auto range = within(pages);
+  if (range.pages == 0) return {};
+  auto& in = *find(pages.block);
+  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) { in.discarded.clear(first, count); });
+  return mark(range);
 }
 
 /// They were not dirty before, so all that is dropped had just been added.
@@ -100,18 +120,19 @@ void dirty_union::mark_everything() {
 }
 
 void dirty_union::forget_everything() {
-  for (const auto& one : blocks_)
-    in_slices(0, one->dirty.size(), [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
-      const std::lock_guard lock(one->mutex);
-      one->dirty.clear(first, count);
-      one->discarded.clear(first, count);
+  for (block_index which = 0; which < blocks_.size(); ++which) {
+    auto& in = *blocks_[which];
+    in_slices(in, {which, 0, in.dirty.size()}, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
+      in.dirty.clear(first, count);
+      in.discarded.clear(first, count);
     });
+  }
 }
 
 std::uint64_t dirty_union::dirty_pages() const noexcept {
   std::uint64_t sum = 0;
   for (const auto& one : blocks_) {
-    const std::lock_guard lock(one->mutex);
+    const turn lock(*one);
     sum += one->dirty.count();
   }
   return sum;
@@ -127,7 +148,7 @@ dirty_union::taken dirty_union::take(position& where, std::uint64_t pages_max, s
   taken all;
   while (where.block < blocks_.size() && all.pages < pages_max && all.runs < into.size()) {
     auto& in = *blocks_[where.block];
-    const std::lock_guard lock(in.mutex);
+    const turn lock(in);
     const auto some = in.dirty.take_runs(where.block, where.page, pages_max - all.pages, into.subspan(all.runs));
     all.runs += some.runs;
     all.pages += some.bits;
@@ -140,7 +161,7 @@ dirty_union::taken dirty_union::take(position& where, std::uint64_t pages_max, s
 dirty_union::taken_words dirty_union::take_words(position& where, std::span<std::uint64_t, core::words_per_chunk> into) {
   for (; where.block < blocks_.size(); where = {where.block + 1, 0}) {
     auto& in = *blocks_[where.block];
-    const std::lock_guard lock(in.mutex);
+    const turn lock(in);
     const auto size = in.dirty.size();
     const auto next = in.dirty.next_set(where.page);
     if (next == size) continue;

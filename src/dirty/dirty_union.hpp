@@ -5,13 +5,14 @@
 // Invariant: a page that is discarded is not dirty, whoever says so.
 //
 // Threading: any thread, several at a time: sources race with each other and with who takes. A block's lock is held for a
-// slice of its bitmap at a time, which is some ten microseconds, so that nobody waits for long.
+// slice of its bitmap at a time, which is some ten microseconds; who has many slices lets those in that wait for one.
 
 #pragma once
 
 #include <tidemark/address_space.hpp>
 #include <tidemark/page_run.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -29,12 +30,14 @@ class dirty_union {
 
   explicit dirty_union(const std::vector<ram_block>& blocks);
 
-  /// Pages of a block that is not here are nobody's.
+  /// Pages that are not here, for a source was told wrongly of a block, are nobody's.
   told merge(block_index block, std::uint64_t first_page, std::uint64_t pages, std::span<const std::uint64_t> bits);
   told mark(page_run pages);
   void discarded(page_run pages);
-  void populated(page_run pages);
+  told populated(page_run pages);
   void mark_everything();
+  std::size_t blocks() const noexcept { return blocks_.size(); }
+  std::uint64_t pages(block_index of) const noexcept { return blocks_[of]->dirty.size(); }
   /// What is discarded, too.
   void forget_everything();
 
@@ -66,11 +69,16 @@ class dirty_union {
   struct block {
     explicit block(std::uint64_t pages) : dirty(pages), discarded(pages) {}
     mutable core::light_mutex mutex;
+    mutable std::atomic<int> waited_for = 0;  // by how many that have little to do
     core::bitmap dirty;
     core::bitmap discarded;
   };
 
   block* find(block_index which) const noexcept { return which < blocks_.size() ? blocks_[which].get() : nullptr; }
+  page_run within(page_run pages) const noexcept;
+  class turn;
+  template <class Work>
+  void in_slices(block& in, page_run range, Work work) const;
   static void drop_discarded(block& in, std::uint64_t first_page, std::uint64_t pages, told& of);
 
   std::vector<std::unique_ptr<block>> blocks_;

@@ -57,7 +57,7 @@ class kvm_log_source::state {
     const auto found = slots_.find_to_remove(id);
     if (!found) return found.error();
     auto outcome = tracking_ ? keep(**found) : result<void>{};
-    slots_.remove(id);
+    slots_.remove(id, tracking_);
     return outcome;
   }
 

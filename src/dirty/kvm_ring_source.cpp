@@ -42,7 +42,7 @@ class kvm_ring_source::state {
     const auto found = slots_.find_to_remove(id);
     if (!found) return found.error();
     auto collected = collect_all();
-    slots_.remove(id);
+    slots_.remove(id, tracking_);
     return collected;
   }
 

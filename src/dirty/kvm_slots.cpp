@@ -82,9 +82,9 @@ result<slot_pages*> kvm_slots::find_to_remove(std::uint32_t id) {
   return kernel_error(operation::stop_dirty_tracking, ENOENT, {}, slot_words(id) + " is not known");
 }
 
-void kvm_slots::remove(std::uint32_t id) {
+void kvm_slots::remove(std::uint32_t id, bool tracking) {
   const auto at = slots_.find(id);
-  removed_.push_back(std::move(at->second));
+  if (tracking) removed_.push_back(std::move(at->second));
   slots_.erase(at);
 }
 

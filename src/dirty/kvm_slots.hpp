@@ -53,8 +53,8 @@ class kvm_slots {
   void take_back(std::uint32_t id) noexcept;
   slot_pages* find(std::uint32_t id) noexcept;
   result<slot_pages*> find_to_remove(std::uint32_t id);
-  /// Its pages still wait.
-  void remove(std::uint32_t id);
+  /// While tracking its pages still wait.
+  void remove(std::uint32_t id, bool tracking);
 
   std::map<std::uint32_t, slot_pages>& all() noexcept { return slots_; }
 

@@ -301,6 +301,7 @@ task<result<void>> address_space::state::close_device(container& in, const devic
 
 task<result<void>> address_space::state::start_tracking(dirty_sink& sink) {
   const auto held = co_await ranges_.lock(everything);
+  if (placer_.sink()) co_return kernel_error(operation::start_dirty_tracking, EBUSY, {}, "somebody tracks already");
   if (auto started = co_await placer_.start_tracking(sink, regions_); !started) co_return started;
   for (const auto& [iova, which] : regions_) {
     if (!which.is_granular()) continue;
@@ -325,6 +326,10 @@ task<result<void>> address_space::state::sync() {
   if (placer_.sink() == nullptr) co_return result<void>{};
   const auto list = regions();
   co_await dma::in_slices(list.size(), dma::regions_at_once, [&](std::size_t i) { return sync_region(list[i].at); });
+  if (placer_.has_failed()) {
+    const auto held = co_await ranges_.lock(everything);
+    co_await placer_.recover(regions_);
+  }
   co_return result<void>{};  // a query that failed has marked what it asked about
 }
 

@@ -30,13 +30,14 @@ void read_slice(const lane_place& in, backend::iommu& driver, std::uint64_t page
 }
 
 /// Devices set bits only, so one bitmap takes all of them.
-void read_slice_of_logs(const lane_place& in, std::span<const device> devices, const shown_part& slice, dirty_sink& to) {
+bool read_slice_of_logs(const lane_place& in, std::span<const device> devices, const shown_part& slice, dirty_sink& to) {
   const auto bits = zeroed(in.scratch, slice.at.size / page_bytes);
   bool all_told = true;
   for (const auto& one : devices)
     if (!backend::report_log(one, slice.at, page_bytes, bits)) all_told = false;
-  if (all_told) return report(to.from(dirty_origin::device_log), slice, page_bytes, bits);
-  report_all(to.from(dirty_origin::lost), slice);
+  all_told ? report(to.from(dirty_origin::device_log), slice, page_bytes, bits)
+           : report_all(to.from(dirty_origin::lost), slice);
+  return all_told;
 }
 
 }  // namespace
@@ -71,16 +72,18 @@ void read_container(const lane_place& in, reading& todo, dirty_sink& to, std::ui
   if (in.closing) tell_all(todo, to.from(dirty_origin::lost));
 }
 
-void read_logs(const lane_place& in, std::span<const device> devices, reading& todo, dirty_sink& to,
+bool read_logs(const lane_place& in, std::span<const device> devices, reading& todo, dirty_sink& to,
                std::uint64_t bytes_max) {
+  bool all_told = true;
   for (std::uint64_t read = 0; !todo.is_over() && read < bytes_max && !in.closing;) {
     const auto part = todo.now();
     const iova_range slice{part.at.iova, std::min(part.at.size, slice_bytes)};
-    read_slice_of_logs(in, devices, part_of(part, slice), to);
+    if (!read_slice_of_logs(in, devices, part_of(part, slice), to)) all_told = false;
     todo.done(slice);
     read += slice.size;
   }
   if (in.closing) tell_all(todo, to.from(dirty_origin::lost));
+  return all_told;
 }
 
 void tell_all(reading& todo, page_sink& why) {

@@ -46,8 +46,8 @@ class reading {
 /// By the container's bitmap: slice by slice, cut between mappings. `bytes_max`: of IOVAs to read in this turn.
 void read_container(const lane_place& in, reading& todo, dirty_sink& to, std::uint64_t bytes_max);
 
-/// By the logs of devices, all of which log what is read.
-void read_logs(const lane_place& in, std::span<const device> devices, reading& todo, dirty_sink& to,
+/// By the logs of devices, all of which log what is read. False: one could not tell.
+bool read_logs(const lane_place& in, std::span<const device> devices, reading& todo, dirty_sink& to,
                std::uint64_t bytes_max);
 
 /// All that is left of it, as told by `why`.

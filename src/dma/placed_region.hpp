@@ -53,6 +53,8 @@ struct placed_region {
   void place(std::uint64_t page_size);
 
   bool is_ram() const noexcept { return asked.kind == region_kind::ram; }
+  /// Whether devices may dirty it.
+  bool is_tracked() const noexcept { return is_ram() && asked.writable; }
   bool is_granular() const noexcept { return asked.granule != 0; }
 
   piece_run all() const noexcept { return {0, populated.size()}; }

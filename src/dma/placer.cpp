@@ -63,7 +63,7 @@ piece_runs lost(const piece_runs& before, const core::bitmap& now) {
 /// What a container maps of a region.
 shown_parts parts_of(const placed_region& which, const placement& where) {
   shown_parts parts;
-  if (!which.is_ram()) return parts;
+  if (!which.is_tracked()) return parts;
   for (const auto& run : set_in(where.held, which.all())) parts.push_back(part_of(which, which.range_of(where, run)));
   return parts;
 }
@@ -73,8 +73,12 @@ shown_parts parts_of(const placed_region& which, const placement& where) {
 shown_parts parts_of(const placed_regions& regions, std::size_t index) {
   shown_parts parts;
   for (const auto& [iova, which] : regions)
-    if (which.is_ram() && index < which.in.size()) parts.push_back(part_of(which, which.in[index].mapped));
+    if (which.is_tracked() && index < which.in.size()) parts.push_back(part_of(which, which.in[index].mapped));
   return parts;
+}
+
+tracker::held_call held_in(const placed_regions& regions, std::size_t index) {
+  return [&regions, index] { return parts_of(regions, index); };
 }
 
 task<result<void>> nothing() { co_return result<void>{}; }
@@ -185,14 +189,14 @@ task<result<void>> placer::unmap_each(member in, const placed_region& which, pla
 }
 
 task<result<void>> placer::unmap_range(member in, const placed_region& which, iova_range range) {
-  if (which.is_ram()) co_return co_await in.dirty->unmap(part_of(which, range), in.page_size);
+  if (which.is_tracked()) co_return co_await in.dirty->unmap(part_of(which, range), in.page_size);
   auto unmapped = co_await in.where->async_unmap(range, resume_on{executor_});
   if (!unmapped) co_return unmapped.error();
   co_return result<void>{};
 }
 
 task<void> placer::query(const placed_region& which) {
-  if (!which.is_ram()) co_return;
+  if (!which.is_tracked()) co_return;
   co_await ask_all([&](member in, std::size_t i) -> task<result<void>> {
     co_await query_placement(in, which, which.in[i]);
     co_return result<void>{};
@@ -204,10 +208,10 @@ task<void> placer::query_placement(member in, const placed_region& which, const 
 }
 
 task<void> placer::cover(const placed_region& coming, const placed_regions& others) {
-  if (!sink_ || !coming.is_ram()) co_return;
+  if (!sink_ || !coming.is_tracked()) co_return;
   co_await ask_all([&](member in, std::size_t i) -> task<result<void>> {
     const auto mapped = coming.in[i].mapped;
-    if (mapped.size != 0) co_await in.dirty->cover(part_of(coming, mapped), [&others, i] { return parts_of(others, i); });
+    if (mapped.size != 0) co_await in.dirty->cover(part_of(coming, mapped), held_in(others, i));
     co_return result<void>{};
   });
 }
@@ -218,13 +222,13 @@ void placer::settle(const placed_region& came) {
 
 task<void> placer::add_device(const container& in, const device& coming, bool may_log, const placed_regions& regions) {
   const auto at = find(in);
-  if (at != members_.end()) co_await at->dirty->add_device(coming, may_log, parts_of(regions, index_of(*at)));
+  if (at != members_.end()) co_await at->dirty->add_device(coming, may_log, held_in(regions, index_of(*at)));
 }
 
 task<result<void>> placer::close_device(container& in, const device& going, const placed_regions& regions) {
   const auto at = find(in);
   if (at == members_.end()) co_return co_await in.async_close_device(going, resume_on{executor_});
-  co_return co_await at->dirty->close_device(going, parts_of(regions, index_of(*at)));
+  co_return co_await at->dirty->close_device(going, held_in(regions, index_of(*at)));
 }
 
 placer::members::iterator placer::find(const container& which) {
@@ -332,7 +336,7 @@ task<result<void>> placer::renew(member in, const placed_regions& regions, std::
 
 task<result<void>> placer::start_tracking(dirty_sink& sink, const placed_regions& regions) {
   const auto outcomes =
-      co_await ask_all([&](member in, std::size_t i) { return in.dirty->start(sink, parts_of(regions, i)); });
+      co_await ask_all([&](member in, std::size_t i) { return in.dirty->start(sink, held_in(regions, i)); });
   auto failed = first_failure(outcomes);
   if (!failed) {
     sink_ = &sink;
@@ -341,6 +345,17 @@ task<result<void>> placer::start_tracking(dirty_sink& sink, const placed_regions
   const auto undoing = co_await ask_all([&](member in, std::size_t) { return in.dirty->stop(); });
   failed->undone = taken_back("tracking is off in every container", undoing);
   co_return *failed;
+}
+
+bool placer::has_failed() const noexcept {
+  return std::any_of(members_.begin(), members_.end(), [](const member& in) { return in.dirty->has_failed(); });
+}
+
+task<void> placer::recover(const placed_regions& regions) {
+  co_await ask_all([&](member in, std::size_t i) -> task<result<void>> {
+    co_await in.dirty->recover(held_in(regions, i));
+    co_return result<void>{};
+  });
 }
 
 task<result<void>> placer::stop_tracking() {

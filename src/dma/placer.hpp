@@ -71,6 +71,9 @@ class placer {
 
   ring::task<result<void>> start_tracking(dirty_sink& sink, const placed_regions& regions);
   ring::task<result<void>> stop_tracking();
+  /// A device has failed to report: see tracker.
+  bool has_failed() const noexcept;
+  ring::task<void> recover(const placed_regions& regions);
   /// Null while nobody tracks.
   dirty_sink* sink() const noexcept { return sink_; }
 

@@ -29,8 +29,8 @@ enum class rearmed : std::uint8_t {
   container_goes_on,  ///< the devices did not start again: they do not log, and the container tracks
 };
 
-/// `held`: the parts that the container maps.
+/// `held`: the parts that the container maps; `logged`: those of them that the devices log.
 rearmed rearm(const lane_place& in, std::span<const device> devices, std::span<const iova_range> ranges,
-              const shown_parts& held, dirty_sink& to);
+              const shown_parts& logged, const shown_parts& held, dirty_sink& to);
 
 }  // namespace tidemark::dma

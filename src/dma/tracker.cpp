@@ -55,11 +55,6 @@ std::vector<device> tracker::devices() const {
   return list;
 }
 
-task<result<void>> tracker::start_logs(std::vector<device> of, std::vector<iova_range> ranges) {
-  co_return co_await in_lane(operation::start_dirty_tracking, {},
-                             [&](const lane_place&) { return dma::start_logs(of, ranges); });
-}
-
 task<result<void>> tracker::stop_logs() {
   const auto of = devices();
   co_return co_await in_lane(operation::stop_dirty_tracking, {}, [&](const lane_place&) { return dma::stop_logs(of); });
@@ -72,15 +67,24 @@ task<result<void>> tracker::start_container() {
   co_return started;
 }
 
-task<result<void>> tracker::start(dirty_sink& to, shown_parts held) {
-  knows_only_all_ = false;
+/// These devices log all that is held, from now on. Where nothing is, START would be refused, and is not needed.
+task<result<void>> tracker::arm(std::vector<device> of, shown_parts held) {
+  std::vector<iova_range> ranges;
+  auto armed = co_await in_lane(operation::start_dirty_tracking, {}, [&](const lane_place&) -> result<void> {
+    ranges = ranges_of(held, armed_);
+    return ranges.empty() ? result<void>{} : dma::start_logs(of, ranges);
+  });
+  if (armed) armed_ = std::move(ranges);
+  co_return armed;
+}
+
+task<result<void>> tracker::start(dirty_sink& to, held_call held) {
+  knows_only_all_ = has_failed_ = false;
   result<void> started;
   if (can_all_log()) {
-    auto ranges = ranges_of(held);
-    started = co_await start_logs(devices(), ranges);
+    started = co_await arm(devices(), held());
     if (started) {
       teller_ = teller::devices;
-      armed_ = std::move(ranges);
     } else {
       warn(started.error());
     }
@@ -91,7 +95,7 @@ task<result<void>> tracker::start(dirty_sink& to, shown_parts held) {
 }
 
 task<void> tracker::join(dirty_sink& to) {
-  auto started = co_await start(to, shown_parts());
+  auto started = co_await start(to, [] { return shown_parts(); });
   if (!started) warn(started.error());
   sink_ = &to;
 }
@@ -116,84 +120,122 @@ task<result<void>> tracker::stop() {
 
 // --- devices that come and go ---
 
-task<void> tracker::add_device(device coming, bool may_log, shown_parts held) {
+task<void> tracker::add_device(device coming, bool may_log, held_call held) {
   members_.push_back({coming, may_log});
   if (!sink_) co_return;
   if (teller_ != teller::devices) {
-    if (members_.size() == 1 && can_all_log()) co_await log_first_device(held);
+    if (members_.size() == 1 && can_all_log()) co_await log_first_device(held());
     co_return;
   }
   if (can_all_log()) {
-    const auto started = co_await start_logs(std::vector<device>(1, coming), armed_);
+    const auto started = co_await arm(std::vector<device>(1, coming), shown_parts());
     if (started) co_return;
     warn(started.error());
   }
-  co_await change_to_container(std::move(held));
+  co_await change_to_container(held());
 }
 
 /// The container has tracked so far, and nothing could write.
-task<void> tracker::log_first_device(const shown_parts& held) {
-  auto ranges = ranges_of(held);
-  if (auto started = co_await start_logs(devices(), ranges); !started) {
+task<void> tracker::log_first_device(shown_parts held) {
+  if (auto started = co_await arm(devices(), std::move(held)); !started) {
     warn(started.error());
     co_return;
   }
   if (std::exchange(teller_, teller::devices) == teller::container)
     (void)co_await container_.async_stop_dirty_tracking(resume_on{executor_});
-  armed_ = std::move(ranges);
 }
 
-/// Before the logs are read for the last time. A device that logs nothing answers with an error, and all is dirty.
+/// Before the logs are read for the last time. What cannot be asked for any more is lost.
 task<void> tracker::change_to_container(shown_parts held) {
-  const auto logging = std::vector<device>(devices());
+  auto those_before = devices();
+  those_before.pop_back();
+  auto unlogged = take_unlogged(held);
   if (auto started = co_await start_container(); !started) warn(started.error());
-  (void)co_await in_lane(operation::query_dirty, {}, [&](const lane_place& in) -> result<void> {
-    const std::span<const device> those_before(logging.data(), logging.size() - 1);
-    reading last(std::move(held));
-    read_logs(in, those_before, last, *sink_, all_of_it);
-    return dma::stop_logs(those_before);
-  });
   armed_.clear();
+  reading last(std::move(held));
+  const auto read = co_await in_lane(operation::query_dirty, {}, [&](const lane_place& in) -> result<void> {
+    (void)read_logs(in, those_before, last, *sink_, all_of_it);
+    (void)dma::stop_logs(those_before);
+    return {};
+  });
+  if (!read) tell_all(last, sink_->from(dirty_origin::lost));
+  if (!unlogged.empty()) co_await read_by_nobody(std::move(unlogged), iova_range{}, dirty_origin::untracked);
 }
 
-task<result<void>> tracker::close_device(device going, shown_parts held) {
-  const auto others_too = devices();
+task<result<void>> tracker::close_device(device going, held_call held) {
+  const auto all = devices();
   const bool logs = sink_ && teller_ == teller::devices;
+  auto parts = logs ? held() : shown_parts();
+  auto unlogged = take_unlogged(parts);
+  reading last(std::move(parts));
   auto closed = co_await in_lane(operation::detach, {}, [&](const lane_place& in) -> result<void> {
-    reading last(std::move(held));
-    if (logs) read_logs(in, others_too, last, *sink_, all_of_it);
+    if (logs && !read_logs(in, all, last, *sink_, all_of_it)) has_failed_ = true;
     going.close();  // which ends its log
     return {};
   });
-  if (closed) std::erase_if(members_, [&](const member& one) { return one.which == going; });
+  if (!closed) co_return closed;
+  std::erase_if(members_, [&](const member& one) { return one.which == going; });
+  if (!unlogged.empty()) co_await read_by_nobody(std::move(unlogged), iova_range{}, dirty_origin::untracked);
   co_return closed;
 }
 
 // --- parts that will come ---
 
-task<void> tracker::cover(shown_part coming, std::function<shown_parts()> held) {
+/// What the devices do not log. The rest is left.
+shown_parts tracker::take_unlogged(shown_parts& parts) const {
+  const auto unlogged =
+      std::stable_partition(parts.begin(), parts.end(), [&](const shown_part& part) { return is_within(armed_, part.at); });
+  shown_parts taken(unlogged, parts.end());
+  parts.erase(unlogged, parts.end());
+  return taken;
+}
+
+task<void> tracker::cover(shown_part coming, held_call held) {
   if (!sink_) co_return;
   coming_.push_back(coming);
-  const auto is_covered = [&] { return teller_ != teller::devices || is_within(armed_, coming.at); };
-  if (is_covered()) co_return;
+  const auto needs_nothing = [&] {
+    return teller_ != teller::devices || members_.empty() || knows_only_all_ || is_within(armed_, coming.at);
+  };
+  if (needs_nothing()) co_return;
   const auto turn = co_await rearms_.lock();
-  if (is_covered() || knows_only_all_) co_return;  // by who had the turn before
-  auto all = held();
-  all.insert(all.end(), coming_.begin(), coming_.end());
-  co_await rearm(std::move(all));
+  if (needs_nothing()) co_return;  // by who had the turn before
+  if (armed_.empty()) {
+    co_await arm_first(std::move(held));
+  } else {
+    co_await rearm(std::move(held));
+  }
 }
 
 void tracker::settle(iova_range came) {
   std::erase_if(coming_, [&](const shown_part& part) { return part.at == came; });
 }
 
-// What was logged stays so: others may be about to read there.
-task<void> tracker::rearm(shown_parts held) {
-  auto ranges = ranges_of(held, armed_);
+/// There was nothing to log when tracking started, and nothing is mapped.
+task<void> tracker::arm_first(held_call held) {
+  auto all = held();
+  all.insert(all.end(), coming_.begin(), coming_.end());
+  const auto started = co_await arm(devices(), std::move(all));
+  if (started) co_return;
+  warn(started.error());
+  if (auto instead = co_await start_container(); !instead) warn(instead.error());
+}
+
+// What was logged stays so: others may be about to read there. What comes and is logged already may be mapped by now.
+task<void> tracker::rearm(held_call held) {
+  auto logged = held();
+  auto unlogged = take_unlogged(logged);
+  auto coming = coming_;
+  const auto not_yet = take_unlogged(coming);
+  logged.insert(logged.end(), coming.begin(), coming.end());
+  auto all = logged;
+  all.insert(all.end(), unlogged.begin(), unlogged.end());
+  auto to_log = all;
+  to_log.insert(to_log.end(), not_yet.begin(), not_yet.end());
+  auto ranges = ranges_of(to_log, armed_);
   const auto of = devices();
   auto outcome = rearmed::cannot_track;
   const auto called = co_await in_lane(operation::start_dirty_tracking, {}, [&](const lane_place& in) -> result<void> {
-    outcome = dma::rearm(in, of, ranges, held, *sink_);
+    outcome = dma::rearm(in, of, ranges, logged, all, *sink_);
     return {};
   });
   if (!called) co_return;
@@ -208,8 +250,29 @@ task<void> tracker::rearm(shown_parts held) {
     case rearmed::knows_only_all:
     case rearmed::cannot_track:
       knows_only_all_ = true;
-      break;
+      co_return;
   }
+  if (!unlogged.empty()) co_await read_by_nobody(std::move(unlogged), iova_range{}, dirty_origin::untracked);
+}
+
+// --- failures ---
+
+task<void> tracker::recover(held_call held) {
+  if (!std::exchange(has_failed_, false) || !sink_) co_return;
+  if (teller_ == teller::devices && !members_.empty()) {
+    const auto of = devices();
+    const auto ranges = armed_;
+    const auto again = co_await in_lane(operation::start_dirty_tracking, {}, [&](const lane_place&) -> result<void> {
+      (void)dma::stop_logs(of);
+      return dma::start_logs(of, ranges);
+    });
+    if (!again) {
+      warn(again.error());
+      armed_.clear();
+      if (auto instead = co_await start_container(); !instead) warn(instead.error());
+    }
+  }
+  co_await read_by_nobody(held(), iova_range{}, dirty_origin::lost);
 }
 
 // --- reading ---
@@ -220,10 +283,7 @@ task<void> tracker::read(shown_parts parts, iova_range hull) {
   shown_parts not_logged;
   if (teller_ == teller::devices) {
     if (members_.empty()) co_return;  // the last has been read
-    const auto logged = std::stable_partition(parts.begin(), parts.end(),
-                                              [&](const shown_part& part) { return is_within(armed_, part.at); });
-    not_logged.assign(logged, parts.end());
-    parts.erase(logged, parts.end());
+    not_logged = take_unlogged(parts);
   }
   co_await read_by_teller(std::move(parts), hull);
   if (!not_logged.empty()) co_await read_by_nobody(std::move(not_logged), hull, dirty_origin::untracked);
@@ -245,13 +305,19 @@ task<void> tracker::read_by_teller(shown_parts parts, iova_range hull) {
   const bool by_logs = teller_ == teller::devices;
   const auto of = by_logs ? devices() : std::vector<device>{};
   auto& to = *sink_;
+  bool failed = false;
   while (!todo.is_over()) {
     const auto read = co_await in_lane(operation::query_dirty, hull, [&](const lane_place& in) -> result<void> {
-      by_logs ? read_logs(in, of, todo, to, bytes_a_turn) : read_container(in, todo, to, bytes_a_turn);
+      if (!by_logs) {
+        read_container(in, todo, to, bytes_a_turn);
+      } else if (!read_logs(in, of, todo, to, bytes_a_turn)) {
+        failed = true;
+      }
       return {};
     });
     if (!read) tell_all(todo, to.from(dirty_origin::lost));
   }
+  if (failed) has_failed_ = true;
 }
 
 // --- parts that go ---
@@ -261,8 +327,14 @@ task<result<void>> tracker::unmap(shown_part part, std::uint64_t page_size) {
   if (teller_ == teller::container) co_return co_await unmap_with_bitmap(part, page_size);
   // Before, for what a device forgets with its mappings; and behind, for what it wrote up to then (R17).
   if (teller_ == teller::devices) co_await read(shown_parts(1, part), part.at);
+  const auto asked = teller_;
   auto unmapped = co_await unmap_plain(part.at);
-  if (sink_) co_await read(shown_parts(1, part), part.at);
+  if (!sink_) co_return unmapped;
+  if (teller_ == asked) {
+    co_await read(shown_parts(1, part), part.at);
+  } else {  // who tells now had not been told to keep what goes with the mapping
+    co_await read_by_nobody(shown_parts(1, part), part.at, dirty_origin::lost);
+  }
   co_return unmapped;
 }
 

@@ -41,24 +41,31 @@ class tracker {
   tracker(any_io_executor executor, container& of, const std::function<void(const error&)>& warn)
       : executor_(std::move(executor)), container_(of), warn_(warn) {}
 
-  /// A device of the container has opened, and has not done anything yet. `held`: all that the container maps, or may map
-  /// when granules are populated.
-  ring::task<void> add_device(device coming, bool may_log, shown_parts held);
+  /// All that the container maps of regions that are there, or may map when granules are populated. Asked for when it comes
+  /// to that: there may be very many.
+  using held_call = std::function<shown_parts()>;
+
+  /// A device of the container has opened, and has not done anything yet.
+  ring::task<void> add_device(device coming, bool may_log, held_call held);
   /// Closes it. What it wrote up to then is told. Refused where the lane takes no more: then it is as it was.
-  ring::task<result<void>> close_device(device going, shown_parts held);
+  ring::task<result<void>> close_device(device going, held_call held);
 
   /// On failure nothing tracks.
-  ring::task<result<void>> start(dirty_sink& to, shown_parts held);
+  ring::task<result<void>> start(dirty_sink& to, held_call held);
   /// The container comes while others track, without a device yet. What cannot be started is a warning: all it will map is
   /// dirty then.
   ring::task<void> join(dirty_sink& to);
   ring::task<result<void>> stop();
 
-  /// A part will be mapped next: before a device can write there, it is logged. `held`: as above, asked for when it comes
-  /// to that; with the part itself only after settle().
-  ring::task<void> cover(shown_part coming, std::function<shown_parts()> held);
-  /// It is held, or will not be.
+  /// A part will be mapped next: before a device can write there, it is logged.
+  ring::task<void> cover(shown_part coming, held_call held);
+  /// It is among what is held, or will not be.
   void settle(iova_range came);
+
+  /// A device has failed to report: what it had logged may be gone, wherever (so says the kernel of that). To be mended by
+  /// recover(), by which all that is held is told and the devices log anew.
+  bool has_failed() const noexcept { return has_failed_; }
+  ring::task<void> recover(held_call held);
 
   /// What was dirtied in these is told. `hull`: a range that holds them all.
   ring::task<void> read(shown_parts parts, iova_range hull);
@@ -75,12 +82,14 @@ class tracker {
 
   bool can_all_log() const;
   std::vector<device> devices() const;
-  ring::task<result<void>> start_logs(std::vector<device> of, std::vector<iova_range> ranges);
   ring::task<result<void>> stop_logs();
   ring::task<result<void>> start_container();
-  ring::task<void> log_first_device(const shown_parts& held);
+  ring::task<result<void>> arm(std::vector<device> of, shown_parts held);
+  ring::task<void> log_first_device(shown_parts held);
   ring::task<void> change_to_container(shown_parts held);
-  ring::task<void> rearm(shown_parts held);
+  ring::task<void> arm_first(held_call held);
+  ring::task<void> rearm(held_call held);
+  shown_parts take_unlogged(shown_parts& parts) const;
 
   ring::task<void> read_by_nobody(shown_parts parts, iova_range hull, dirty_origin why);
   ring::task<void> read_by_teller(shown_parts parts, iova_range hull);
@@ -101,6 +110,7 @@ class tracker {
   std::vector<iova_range> armed_;  // what the devices log: ascending, apart
   shown_parts coming_;             // covered, and not settled
   bool knows_only_all_ = false;    // the container: found out by the first rearm since the start
+  bool has_failed_ = false;
   ring::mutex rearms_;
 };
 

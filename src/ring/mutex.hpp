@@ -32,7 +32,8 @@ class mutex {
   auto lock() {
     struct awaiter {
       mutex& owner;
-      bool await_ready() const noexcept { return !std::exchange(owner.taken_, true); }
+      // Behind those who wait, though it may be between two turns.
+      bool await_ready() const noexcept { return owner.waiting_.empty() && !std::exchange(owner.taken_, true); }
       void await_suspend(std::coroutine_handle<> waiting) const { owner.waiting_.push_back(waiting); }
       turn await_resume() const noexcept { return turn{owner}; }
     };
@@ -40,18 +41,22 @@ class mutex {
   }
 
  private:
+  // Who goes on may be done at once: then it is the loop, further up the stack, that comes to the next.
   void pass_on() {
-    if (waiting_.empty()) {
-      taken_ = false;
-      return;
+    taken_ = false;
+    if (std::exchange(passing_on_, true)) return;
+    while (!taken_ && !waiting_.empty()) {
+      const auto next = waiting_.front();
+      waiting_.pop_front();
+      taken_ = true;
+      next.resume();
     }
-    const auto next = waiting_.front();
-    waiting_.pop_front();
-    next.resume();
+    passing_on_ = false;
   }
 
   std::deque<std::coroutine_handle<>> waiting_;
   bool taken_ = false;
+  bool passing_on_ = false;
 };
 
 }  // namespace tidemark::ring

@@ -115,6 +115,12 @@ BOOST_FIXTURE_TEST_CASE(each_is_started_asked_once_a_round_and_stopped, two_sour
   BOOST_TEST(second.calls == first.calls);
 }
 
+BOOST_FIXTURE_TEST_CASE(none_is_asked_before_the_start, two_sources) {
+  const auto round = host.wait([&](auto token) { return stream->async_begin_round(token); });
+  BOOST_TEST(round.has_error());
+  BOOST_TEST(first.calls.empty());
+}
+
 BOOST_FIXTURE_TEST_CASE(one_that_does_not_start_stops_those_before_it_and_the_devices, two_sources) {
   second.refuses_to_start = true;
   const auto started = start();
@@ -139,8 +145,11 @@ BOOST_FIXTURE_TEST_CASE(one_that_fails_has_everything_count_as_dirty_and_the_oth
   second.next = {{1, 3, 1}};
   BOOST_TEST(begin_round() == 150U);
   BOOST_TEST(told_by("second").told_pages == 1U);
+  BOOST_TEST(told_by("lost").told_pages == 150U);
   drain();
   BOOST_TEST(begin_round() == 0U);
+  first.next = {{0, 90, 1000}, {2, 0, 5}};  // more than there is
+  BOOST_TEST(begin_round() == 10U);
   stop();
 }
 

@@ -14,6 +14,7 @@
 #include <map>
 
 #include "dma/bench.hpp"
+#include "support/dirty_pages.hpp"
 
 using namespace tidemark;
 using namespace tidemark::tests;
@@ -524,6 +525,50 @@ BOOST_AUTO_TEST_CASE(a_region_that_is_still_being_added_loses_nothing_to_the_rea
   BOOST_TEST(other->has_value());
   BOOST_REQUIRE(here.sync());
   BOOST_TEST((here.sink.take() == pages{2}));
+}
+
+// covers R26
+BOOST_AUTO_TEST_CASE(devices_that_do_not_log_anew_after_a_failure_leave_it_to_the_container) {
+  fixture here(apart({}, told_by::devices));
+  here.attach_containers(1);
+  BOOST_REQUIRE(here.add(at(0, 4)));
+  BOOST_REQUIRE(here.start());
+  here.files.set_rule([](unsigned long request, std::uintptr_t argument) -> std::optional<int> {
+    if (request != VFIO_DEVICE_FEATURE || dirty_pages_flags(request, argument) != 0) return std::nullopt;
+    const auto feature = reinterpret_cast<const vfio_device_feature*>(argument)->flags & VFIO_DEVICE_FEATURE_MASK;
+    return feature == VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP ? std::nullopt : std::optional(-EIO);
+  });
+  BOOST_REQUIRE(here.sync());
+  here.files.set_rule({});
+  BOOST_TEST((here.sink.take() == all_pages(0, 4)));
+  BOOST_TEST((here.sink.take_origins() == std::set{dirty_origin::lost}));
+  BOOST_TEST(here.ring(here.devices[0], 3 * page) == 0);
+  BOOST_REQUIRE(here.sync());
+  BOOST_TEST((here.sink.take() == pages{3}));
+  BOOST_TEST((here.sink.take_origins() == std::set{dirty_origin::container}));
+}
+
+// covers R17 R27: an unmap behind a rearm by which the container has become who tells
+BOOST_AUTO_TEST_CASE(a_region_that_goes_while_devices_do_not_start_again_loses_nothing) {
+  fixture here(apart({}, told_by::devices));
+  here.attach_containers(1);
+  BOOST_REQUIRE(here.add(at(0, 4)));
+  BOOST_REQUIRE(here.start());
+  std::optional<result<void>> removed;
+  std::optional<result<void>> added;
+  here.space.async_remove(at(0, 4).at, into(removed));
+  BOOST_REQUIRE(here.threads.run_only(0));  // asked, before the unmap
+  here.space.async_add(at(300, 4, 8), into(added));
+  here.files.set_rule([&](unsigned long request, std::uintptr_t argument) -> std::optional<int> {
+    if (feature_set(request, argument) == VFIO_DEVICE_FEATURE_DMA_LOGGING_START) return -ENOMEM;
+    if (request == VFIO_IOMMU_UNMAP_DMA) BOOST_TEST(here.ring(here.devices[0], 2 * page) == 0);
+    return std::nullopt;
+  });
+  here.settle();
+  here.files.set_rule({});
+  BOOST_TEST(removed->has_value());
+  BOOST_TEST(added->has_value());
+  BOOST_TEST(here.sink.take().contains(2));
 }
 
 BOOST_FIXTURE_TEST_CASE(a_hundred_thousand_events_may_wait_for_one, fixture) {

@@ -131,14 +131,63 @@ BOOST_FIXTURE_TEST_CASE(r27_a_start_that_fails_on_the_last_device_stops_the_othe
   stop();
 }
 
-// covers R26
-BOOST_FIXTURE_TEST_CASE(r26_a_report_that_fails_has_all_that_it_asked_about_count_as_dirty, dirty_fixture) {
+// covers R26: the kernel says that the whole log is lost then, what other reports told included
+BOOST_FIXTURE_TEST_CASE(r26_a_report_that_fails_has_all_that_is_held_count_as_dirty_and_the_devices_log_anew,
+                        dirty_fixture) {
   const auto writes = attached();
+  BOOST_REQUIRE(stage::add(64 * page, 8, 16));
   start();
   BOOST_TEST(ring(writes, 3 * page) == 0);
-  kernel().fail_nth(1, EIO, "VFIO_DEVICE_FEATURE");
-  BOOST_TEST((sync() == pages_from(0, 8)));
-  BOOST_TEST((who == origins{dirty_origin::lost}));
+  kernel().fail_nth(2, EIO, "VFIO_DEVICE_FEATURE");
+  auto all = pages_from(0, 8);
+  all.merge(pages_from(16, 8));
+  BOOST_TEST((sync() == all));
+  BOOST_TEST(who.contains(dirty_origin::lost));
+  BOOST_TEST(ring(writes, 66 * page) == 0);
+  BOOST_TEST((sync() == page_set{18}));
+  BOOST_TEST((who == origins{by_log}));
+  stop();
+}
+
+// covers R27: START of no ranges is EINVAL
+BOOST_FIXTURE_TEST_CASE(r27_devices_log_though_there_was_nothing_to_log_when_tracking_started, dirty_fixture) {
+  const auto first = attached(0);
+  BOOST_REQUIRE(stage::remove(0, 8));
+  start();
+  const auto second = attached(1);
+  BOOST_TEST(take_warnings().empty());
+  BOOST_TEST(sync().empty());
+  BOOST_REQUIRE(stage::add(0, 8));
+  BOOST_TEST(ring(first, 3 * page) == 0);
+  BOOST_TEST(ring(second, 5 * page) == 0);
+  BOOST_TEST((sync() == page_set{3, 5}));
+  BOOST_TEST((who == origins{by_log}));
+  stop();
+}
+
+// covers R14 R29: no device can dirty it
+BOOST_FIXTURE_TEST_CASE(r29_a_region_that_is_not_writable_is_not_asked_about, dirty_fixture) {
+  const auto writes = attached();
+  BOOST_REQUIRE(stage::remove(0, 8));
+  BOOST_REQUIRE(done<void>([&](auto token) { space().async_add({{0, 8 * page}, 0, 0, false}, std::move(token)); }));
+  start();
+  kernel().clear();
+  BOOST_TEST(ring(writes, 3 * page) == EPERM);
+  BOOST_TEST(sync().empty());
+  BOOST_TEST(calls_of("VFIO_DEVICE_FEATURE") == 0U);
+  BOOST_REQUIRE(stage::remove(0, 8));
+  BOOST_TEST(take().empty());
+  stop();
+}
+
+BOOST_FIXTURE_TEST_CASE(r25_one_tracks_at_a_time, dirty_fixture) {
+  const auto writes = attached();
+  start();
+  pages_told other;
+  const auto refused = done<void>([&](auto token) { space().async_start_tracking(other, std::move(token)); });
+  BOOST_TEST(failure_of(refused).code.value() == EBUSY);
+  BOOST_TEST(ring(writes, 3 * page) == 0);
+  BOOST_TEST((sync() == page_set{3}));
   stop();
 }
 
@@ -277,6 +326,19 @@ BOOST_FIXTURE_TEST_CASE(r27_behind_an_iommu_a_region_elsewhere_is_dirty_througho
   BOOST_REQUIRE(stage::remove(4096 * page, 8));
   BOOST_TEST((take() == pages_from(16, 8)));
   BOOST_TEST(sync().empty());
+  stop();
+}
+
+// covers R10 R27: what is not logged is dirty when the device goes, too
+BOOST_FIXTURE_TEST_CASE(r27_behind_an_iommu_what_is_not_logged_is_told_when_the_device_goes, behind_an_iommu) {
+  const auto found = stage::attach("/sys/bus/platform/devices/tidemark-test.0");
+  BOOST_REQUIRE(found);
+  start();
+  BOOST_REQUIRE(stage::add(4096 * page, 8, 16));
+  BOOST_TEST((sync() == pages_from(16, 8)));
+  BOOST_TEST(ring(*found, 4098 * page) == 0);
+  BOOST_REQUIRE(detach(*found));
+  BOOST_TEST((take() == pages_from(16, 8)));
   stop();
 }
 
