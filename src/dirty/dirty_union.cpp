@@ -93,24 +93,31 @@ void dirty_union::discarded(page_run pages) {
   const auto range = within(pages);
   if (range.pages == 0) return;
   auto& in = *find(pages.block);
-  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
-    in.discarded.set(first, count);
-    in.dirty.clear(first, count);
-  });
+  {
+    const turn lock(in);
+    in.discarded.add(range.first_page, range.pages);
+  }
+  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) { in.dirty.clear(first, count); });
 }
 
 dirty_union::told dirty_union::populated(page_run pages) {
   const auto range = within(pages);
   if (range.pages == 0) return {};
   auto& in = *find(pages.block);
-  in_slices(in, range, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) { in.discarded.clear(first, count); });
+  {
+    const turn lock(in);
+    in.discarded.remove(range.first_page, range.pages);
+  }
   return mark(range);
 }
 
 /// They were not dirty before, so all that is dropped had just been added.
 void dirty_union::drop_discarded(block& in, std::uint64_t first_page, std::uint64_t pages, told& of) {
-  if (in.discarded.count() == 0) return;
-  const auto dropped = in.dirty.subtract(in.discarded, first_page, pages);
+  if (in.discarded.empty()) return;
+  const auto before = in.dirty.count();
+  in.discarded.for_each_in(first_page, pages,
+                           [&](std::uint64_t first, std::uint64_t count) { in.dirty.clear(first, count); });
+  const auto dropped = before - in.dirty.count();
   of.told -= dropped;
   of.added -= dropped;
 }
@@ -122,10 +129,10 @@ void dirty_union::mark_everything() {
 void dirty_union::forget_everything() {
   for (block_index which = 0; which < blocks_.size(); ++which) {
     auto& in = *blocks_[which];
-    in_slices(in, {which, 0, in.dirty.size()}, [&](std::uint64_t first, std::uint64_t count, std::uint64_t) {
-      in.dirty.clear(first, count);
-      in.discarded.clear(first, count);
-    });
+    in_slices(in, {which, 0, in.dirty.size()},
+              [&](std::uint64_t first, std::uint64_t count, std::uint64_t) { in.dirty.clear(first, count); });
+    const turn lock(in);
+    in.discarded.clear();
   }
 }
 
@@ -140,7 +147,7 @@ std::uint64_t dirty_union::dirty_pages() const noexcept {
 
 std::uint64_t dirty_union::memory_bytes() const noexcept {
   std::uint64_t sum = 0;
-  for (const auto& one : blocks_) sum += one->dirty.memory_bytes() + one->discarded.memory_bytes();
+  for (const auto& one : blocks_) sum += one->dirty.memory_bytes();
   return sum;
 }
 

@@ -20,6 +20,7 @@
 
 #include "core/bitmap.hpp"
 #include "core/light_mutex.hpp"
+#include "dirty/page_ranges.hpp"
 
 namespace tidemark::dirty {
 
@@ -42,7 +43,7 @@ class dirty_union {
   void forget_everything();
 
   std::uint64_t dirty_pages() const noexcept;
-  /// Of all bitmaps, both levels.
+  /// Of the bitmaps, both levels.
   std::uint64_t memory_bytes() const noexcept;
 
   struct position {
@@ -67,11 +68,11 @@ class dirty_union {
 
  private:
   struct block {
-    explicit block(std::uint64_t pages) : dirty(pages), discarded(pages) {}
+    explicit block(std::uint64_t pages) : dirty(pages) {}
     mutable core::light_mutex mutex;
     mutable std::atomic<int> waited_for = 0;  // by how many that have little to do
     core::bitmap dirty;
-    core::bitmap discarded;
+    page_ranges discarded;
   };
 
   block* find(block_index which) const noexcept { return which < blocks_.size() ? blocks_[which].get() : nullptr; }
