@@ -232,6 +232,25 @@ BOOST_FIXTURE_TEST_CASE(r27_a_region_elsewhere_has_its_devices_armed_again_witho
   stop();
 }
 
+// covers R27: the kernel maps a region already, and the executor does not know of it yet
+BOOST_FIXTURE_TEST_CASE(r27_what_is_written_to_a_region_that_is_just_coming_outlives_a_rearm, dirty_fixture) {
+  const auto writes = attached();
+  BOOST_REQUIRE(stage::add(64 * page, 32, 16));
+  start();
+  BOOST_REQUIRE(stage::remove(64 * page, 32));
+  std::size_t added = 0;
+  const auto count = [&](result<void> outcome) { added += outcome ? 1U : 0U; };
+  space().async_add({{64 * page, 32 * page}, 0, 16 * page}, count);
+  work();
+  BOOST_REQUIRE(ring(writes, 66 * page) == 0);
+  space().async_add({{4096 * page, 8 * page}, 0, 48 * page}, count);
+  settle();
+  BOOST_TEST(added == 2U);
+  BOOST_TEST((sync() == page_set{18}));
+  BOOST_TEST((who == origins{by_log}));
+  stop();
+}
+
 // covers R27: between the STOP and the START of a rearm
 BOOST_FIXTURE_TEST_CASE(r27_devices_that_do_not_start_again_leave_it_to_the_container, dirty_fixture) {
   const auto writes = attached();

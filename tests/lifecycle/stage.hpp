@@ -102,6 +102,11 @@ class stage {
   }
   /// Everything that can be done now is done.
   void settle();
+  /// Only what is beside the executor, which does not know of it yet.
+  void work() {
+    while (threads_.run()) {
+    }
+  }
 
   std::byte* memory() const noexcept { return memory_; }
   static constexpr std::uint64_t memory_pages = 64;
