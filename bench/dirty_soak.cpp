@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// dirty_soak: test devices write at random while everything around the dirty stream changes. What was lost, and what was sent
-// needlessly, is counted; the exit status is 1 when anything was, and 2 when the soak itself failed.
+// dirty_soak: test devices write at random while everything around the dirty stream changes. What was lost, and what was
+// sent needlessly, is counted; the exit status is 1 when anything was, and 2 when the soak itself failed.
 //
 // In two halves, one told by the devices' own logs and one by the container's tracking, each
 //   traffic  writes, region churn, rounds, restarts, devices that come and go; memory is compared every 50000 writes
@@ -41,13 +41,18 @@ class soak {
   task<result<void>> half(soak_teller who) {
     const auto seed = request_.seed + (who == soak_teller::container ? 1000 : 0);
     soak_guest guest(loop_, kernel_, who, seed, report_);
-    if (auto begun = co_await guest.begin(); !begun) co_return begun;
+    auto outcome = co_await guest.begin();
+    if (outcome) outcome = co_await phases(guest, seed);
+    auto ended = co_await guest.end();
+    co_return outcome ? ended : outcome;
+  }
+
+  task<result<void>> phases(soak_guest& guest, std::uint64_t seed) {
     soak_traffic traffic(guest, seed + 10);
     if (auto done = co_await traffic.run(request_.writes / 2); !done) co_return done;
     soak_exact exact(guest, seed + 20);
     if (auto done = co_await exact.run(request_.exact_rounds); !done) co_return done;
-    if (auto done = co_await poll(guest, request_.poll_seconds); !done) co_return done;
-    co_return co_await guest.end();
+    co_return co_await poll(guest, request_.poll_seconds);
   }
 
   ring::uring_loop& loop_;
@@ -92,7 +97,8 @@ int main(int argc, char** argv) {
   app.add_option("--writes", request.writes, "of devices, half of them in each configuration")->capture_default_str();
   app.add_option("--seed", request.seed, "of all that is chosen; not of how threads meet")->capture_default_str();
   app.add_option("--exact-rounds", request.exact_rounds, "of each configuration")->capture_default_str();
-  app.add_option("--poll-seconds", request.poll_seconds, "for each row of the table of polls")->capture_default_str();
+  app.add_option("--poll-seconds", request.poll_seconds, "for each row of the table of polls; 0: no such table")
+      ->capture_default_str();
   app.add_flag("--json", request.json, "one JSON object instead of a summary");
   CLI11_PARSE(app, argc, argv);
   return tidemark::bench::run(request);

@@ -26,8 +26,8 @@ soak_exact::soak_exact(soak_guest& guest, std::uint64_t seed)
     : guest_(guest),
       random_(seed),
       states_(guest.pages(), page_state::clean),
-      bystanders_{{{{0, 512, bystander_pages, true, bystander_arena}},
-                   {{1, 7000, bystander_pages, true, 2 * bystander_arena}}}} {}
+      bystanders_{
+          {{{0, 512, bystander_pages, true, bystander_arena}}, {{1, 7000, bystander_pages, true, 2 * bystander_arena}}}} {}
 
 task<result<void>> soak_exact::run(std::uint64_t rounds) {
   while (rounds_ < rounds) {

@@ -26,8 +26,8 @@ struct part {
   std::uint64_t first_page, pages;
   bool moves;
 };
-constexpr part parts[] = {{0, 2048, false},   {2048, 2048, true}, {4096, 2048, true}, {6144, 2032, true},
-                          {8176, 16, true},   {1024, 2048, true},  // a second view of what is above
+constexpr part parts[] = {{0, 2048, false},   {2048, 2048, true}, {4096, 2048, true},
+                          {6144, 2032, true}, {8176, 16, true},   {1024, 2048, true},  // a second view of what is above
                           {5120, 2048, true}, {100, 8, true}};
 
 /// What a thread may be writing: no sanitizer is to look at it, and the processor copies whole words.
@@ -85,12 +85,14 @@ void soak_guest::make_views() {
 }
 
 task<result<void>> soak_guest::end() {
-  note_tellers();
-  if (auto stopped = co_await stream_->async_stop(resume_on{executor_}); !stopped) co_return stopped;
-  stream_.reset();
+  result<void> outcome;
+  if (stream_) {
+    note_tellers();
+    outcome = co_await stream_->async_stop(resume_on{executor_});
+  }
   for (std::size_t i = 0; i < soak_devices; ++i)
-    if (auto detached = co_await detach(i); !detached) co_return detached;
-  co_return result<void>{};
+    if (auto detached = co_await detach(i); !detached) outcome = detached;
+  co_return outcome;
 }
 
 task<result<void>> soak_guest::attach(std::size_t which) {
@@ -102,6 +104,7 @@ task<result<void>> soak_guest::attach(std::size_t which) {
 }
 
 task<result<void>> soak_guest::detach(std::size_t which) {
+  if (!devices_[which]) co_return result<void>{};
   auto detached = co_await space_.async_detach(*devices_[which], resume_on{executor_});
   devices_[which].reset();
   co_return detached;

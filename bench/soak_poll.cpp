@@ -83,6 +83,7 @@ task<result<void>> poll_at(soak_guest& guest, std::uint64_t rate, milliseconds e
 }  // namespace
 
 task<result<void>> poll(soak_guest& guest, double seconds) {
+  if (seconds <= 0) co_return result<void>{};
   for (const auto every : polled_every) {
     for (const auto rate : rates_pages_per_s) {
       guest.report().progress("poll");

@@ -77,7 +77,7 @@ task<> soak_consumers::send(Batch batch, bool all_of_it) {
   guest_.report().handed_out_pages += batch.pages();
   ring::timer pause(guest_.loop());
   if (one_in(random_, 2)) co_await pause.until(guest_.loop().now());
-  if (!all_of_it && one_in(random_, 16)) {
+  if (!all_of_it && one_in(random_, 6)) {
     ++guest_.report().dropped_batches;
     if (!one_in(random_, 3)) co_return;
     if constexpr (std::is_same_v<Batch, dirty_stream::batch>)

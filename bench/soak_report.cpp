@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <boost/json.hpp>
+#include <cmath>
 #include <cstdio>
 
 namespace tidemark::bench {
@@ -23,17 +24,19 @@ std::string every(const poll_row& row) {
   return row.every.count() == 0 ? "back to back" : "each " + std::to_string(row.every.count()) + " ms";
 }
 
+std::uint64_t whole(double value) { return static_cast<std::uint64_t>(std::llround(value)); }
+
 boost::json::object json_of(const poll_row& row) {
   return {{"told_by", row.teller},
           {"set_pages_per_s", row.set_pages_per_s},
           {"every_ms", row.every.count()},
-          {"written_pages_per_s", row.written_pages_per_s},
-          {"measured_pages_per_s", row.measured_pages_per_s},
+          {"written_pages_per_s", whole(row.written_pages_per_s)},
+          {"measured_pages_per_s", whole(row.measured_pages_per_s)},
           {"rounds", row.rounds},
           {"pages_a_round", row.pages_a_round},
-          {"sync_us_p50", row.sync_us_p50},
-          {"sync_us_p99", row.sync_us_p99},
-          {"sync_us_max", row.sync_us_max}};
+          {"sync_us_p50", whole(row.sync_us_p50)},
+          {"sync_us_p99", whole(row.sync_us_p99)},
+          {"sync_us_max", whole(row.sync_us_max)}};
 }
 
 unsigned long long number(std::uint64_t value) { return value; }
@@ -108,13 +111,13 @@ void soak_report::print_json() const {
                           {"dropped_batches", dropped_batches},
                           {"given_back_pages", given_back_pages},
                           {"warnings", warnings},
-                          {"seconds", seconds()}};
+                          {"seconds", whole(seconds())}};
   boost::json::object by;
   for (std::size_t i = 0; i < dirty_origins; ++i) by[name_of(static_cast<dirty_origin>(i))] = told_pages[i];
   all["told_pages_by"] = std::move(by);
   if (const auto* row = hardest_poll()) {
-    all["poll_sync_us_p50"] = row->sync_us_p50;
-    all["poll_sync_us_p99"] = row->sync_us_p99;
+    all["poll_sync_us_p50"] = whole(row->sync_us_p50);
+    all["poll_sync_us_p99"] = whole(row->sync_us_p99);
     all["poll_rate_measured_vs_set"] = row->measured_pages_per_s / static_cast<double>(row->set_pages_per_s);
   }
   boost::json::array rows;

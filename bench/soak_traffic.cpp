@@ -6,7 +6,6 @@
 #include <chrono>
 
 #include "ring/offload.hpp"
-#include "soak_doorbells.hpp"
 
 namespace tidemark::bench {
 
@@ -16,6 +15,7 @@ namespace {
 
 constexpr std::uint64_t writes_a_window = 50000;
 constexpr std::uint64_t rest_ms_max = 40;
+constexpr std::uint64_t writes_before_detach = 256;
 
 bool one_in(choices& random, std::uint64_t n) { return random() % n == 0; }
 
@@ -90,19 +90,25 @@ task<> soak_traffic::write(std::size_t which, std::uint64_t writes) {
 
 task<result<void>> soak_traffic::write_some(std::size_t which, std::uint64_t writes) {
   const auto& on = guest_.device_of(which);
-  auto& report = guest_.report();
-  const auto done = co_await ring::offload(thread_workers(), guest_.executor(), [&] {
-    return ring_at_random(on, guest_.views(), writes, written_[which]);
-  });
-  report.device_writes += done.carried_out;
-  report.refused_writes += done.refused;
-  if (done.failed != 0) co_return kernel_error(operation::device_io, done.failed, {}, "a doorbell of " + on.name());
-  co_return result<void>{};
+  const auto done = co_await ring::offload(thread_workers(), guest_.executor(),
+                                           [&] { return ring_at_random(on, guest_.views(), writes, written_[which]); });
+  co_return counted(done, on);
+}
+
+result<void> soak_traffic::counted(const rung& done, const device& on) {
+  guest_.report().device_writes += done.carried_out;
+  guest_.report().refused_writes += done.refused;
+  if (done.failed == 0) return {};
+  return kernel_error(operation::device_io, done.failed, {}, "a doorbell of " + on.name());
 }
 
 task<result<void>> soak_traffic::attach_anew(std::size_t which) {
   besides_ += ", device " + std::to_string(which) + " attached anew";
   ++guest_.report().reattached;
+  // Right before, so that only the detach itself can find them.
+  const auto& on = guest_.device_of(which);
+  const auto last = counted(ring_at_random(on, guest_.views(), writes_before_detach, written_[which]), on);
+  if (!last) co_return last;
   if (auto detached = co_await guest_.detach(which); !detached) co_return detached;
   co_await rest(10);
   co_return co_await guest_.attach(which);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Devices write while regions come and go, rounds are pulled, devices are attached anew and tracking is started anew; every
-// so many writes the devices pause, what is left is pulled, and the copy must be the memory. What the stream hands out behind
-// that is needless.
+// so many writes the devices pause, what is left is pulled, and the copy must be the memory. What the stream hands out
+// behind that is needless.
 //
 // Threading: the executor's; the devices write on threads of their own.
 
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string>
 
+#include "soak_doorbells.hpp"
 #include "soak_guest.hpp"
 #include "soak_pull.hpp"
 
@@ -27,6 +28,7 @@ class soak_traffic {
   ring::task<result<void>> window(std::uint64_t writes);
   ring::task<> write(std::size_t which, std::uint64_t writes);
   ring::task<result<void>> write_some(std::size_t which, std::uint64_t writes);
+  result<void> counted(const rung& done, const device& on);
   ring::task<result<void>> attach_anew(std::size_t which);
   ring::task<result<void>> check();
 
