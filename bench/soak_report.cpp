@@ -139,6 +139,7 @@ void soak_report::print_words() const {
 }
 
 void soak_report::print_polls() const {
+  if (polls.empty()) return;
   std::printf("\n%-20s %10s %12s %10s %10s %8s %9s %9s %9s %9s\n", "told by", "set", "polled", "written", "measured",
               "rounds", "pages", "sync p50", "p99", "max");
   std::printf("%-20s %10s %12s %10s %10s %8s %9s %9s %9s %9s\n", "", "pages/s", "", "pages/s", "pages/s", "", "a round",
