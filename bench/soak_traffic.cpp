@@ -105,11 +105,16 @@ result<void> soak_traffic::counted(const rung& done, const device& on) {
 task<result<void>> soak_traffic::attach_anew(std::size_t which) {
   besides_ += ", device " + std::to_string(which) + " attached anew";
   ++guest_.report().reattached;
-  // Right before, so that only the detach itself can find them.
+  // Writes right before, half of the times with no region event that would read the logs: only the detach can find them.
+  const std::size_t calm = random_() % 2;
+  calm_ += calm;
+  while (calm != 0 && moving_ != 0) co_await rest(2);
   const auto& on = guest_.device_of(which);
   const auto last = counted(ring_at_random(on, guest_.views(), writes_before_detach, written_[which]), on);
+  auto detached = co_await guest_.detach(which);
+  calm_ -= calm;
   if (!last) co_return last;
-  if (auto detached = co_await guest_.detach(which); !detached) co_return detached;
+  if (!detached) co_return detached;
   co_await rest(10);
   co_return co_await guest_.attach(which);
 }
@@ -119,7 +124,10 @@ task<result<void>> soak_traffic::attach_anew(std::size_t which) {
 task<> soak_traffic::churn(view& shown) {
   while (!ending_) {
     co_await rest(rest_ms_max);
+    if (calm_ != 0) continue;
+    ++moving_;
     note(co_await move(shown));
+    --moving_;
     if (!outcome_) break;
   }
   --churning_;

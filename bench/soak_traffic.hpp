@@ -49,6 +49,8 @@ class soak_traffic {
   std::uint64_t windows_ = 0;
   std::size_t writing_ = 0;   // devices
   std::size_t churning_ = 0;  // views
+  std::size_t moving_ = 0;    // of those, right now
+  std::size_t calm_ = 0;      // devices that want none to move
   bool ending_ = false;
   std::string besides_;  // what the window had beside writes and region events
 };
