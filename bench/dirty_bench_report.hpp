@@ -27,7 +27,9 @@ struct scan_row {
   double memcpy_ms = 0;
   double gb_per_s = 0;  ///< of bitmap
   double vs_memcpy = 0;
-  std::optional<double> vs_naive;
+  // Next to the obvious loop, where that was measured.
+  std::optional<double> plain_ms;
+  std::optional<double> vs_plain;
 };
 
 struct report {

@@ -39,19 +39,20 @@ void pick(std::uint64_t count, unsigned permille, std::uint64_t seed, Dirty dirt
   for (std::uint64_t at = gap(); at < count; at += gap() + 1) dirty(at);
 }
 
-/// Sources that tell in turn, slice by slice; then all is taken.
-class scanned {
- public:
-  scanned(std::span<const bitmap_words> sources, std::uint64_t pages)
-      : sources_(sources), pages_(pages), known_(guest_of(pages)), batch_(batch_pages) {}
+using sources = std::span<const bitmap_words>;
 
-  void operator()() {
-    tell();
+/// Takes in what sources tell in turn, slice by slice; then all is taken, so that it is clean for the next time.
+class scanner {
+ public:
+  explicit scanner(std::uint64_t pages) : known_(guest_of(pages)), batch_(batch_pages) {}
+
+  void operator()(sources told) {
+    tell(told);
     take();
   }
-  void tell() {
-    for (std::uint64_t word = 0; word < core::words_for(pages_); word += slice_words)
-      for (const auto& bits : sources_)
+  void tell(sources told) {
+    for (std::uint64_t word = 0; word < told[0].size(); word += slice_words)
+      for (const auto& bits : told)
         use(known_.merge(0, word * 64, slice_words * 64, std::span(bits).subspan(word, slice_words)));
   }
   void take() {
@@ -65,38 +66,28 @@ class scanned {
   std::uint64_t found() const noexcept { return found_; }
 
  private:
-  std::span<const bitmap_words> sources_;
-  std::uint64_t pages_;
   dirty::dirty_union known_;
   std::vector<page_run> batch_;
   std::uint64_t found_ = 0;
 };
 
-class copied {
- public:
-  explicit copied(std::span<const bitmap_words> sources) : from_(sources), to_(sources.begin(), sources.end()) {}
-  void operator()() {
-    for (std::size_t i = 0; i < from_.size(); ++i) {
-      std::memcpy(to_[i].data(), from_[i].data(), from_[i].size() * sizeof(std::uint64_t));
-      use(to_[i][0]);
-    }
+void copy(sources from, std::vector<bitmap_words>& to) {
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    std::memcpy(to[i].data(), from[i].data(), from[i].size() * sizeof(std::uint64_t));
+    use(to[i][0]);
   }
-
- private:
-  std::span<const bitmap_words> from_;
-  std::vector<bitmap_words> to_;
-};
+}
 
 /// The obvious loop: word by word, and in one that is not zero bit by bit. It spares itself the union's bitmap.
-class plainly_scanned {
+class plain_scanner {
  public:
-  explicit plainly_scanned(std::span<const bitmap_words> sources) : sources_(sources) { batch_.reserve(batch_pages); }
-  void operator()() {
+  plain_scanner() { batch_.reserve(batch_pages); }
+  void operator()(sources told) {
     found_ = 0;
     start_batch();
-    for (std::size_t at = 0; at < sources_[0].size(); ++at) {
+    for (std::size_t at = 0; at < told[0].size(); ++at) {
       std::uint64_t word = 0;
-      for (const auto& bits : sources_) word |= bits[at];
+      for (const auto& bits : told) word |= bits[at];
       if (word == 0) continue;
       for (std::uint64_t bit = 0; bit < 64; ++bit)
         if ((word >> bit & 1) != 0) add(at * 64 + bit);
@@ -122,69 +113,63 @@ class plainly_scanned {
     }
   }
 
-  std::span<const bitmap_words> sources_;
   std::vector<page_run> batch_;
   std::uint64_t pages_ = 0;  // in the batch
   std::uint64_t found_ = 0;
 };
 
-void check_same(const scanned& ours, const plainly_scanned& naive) {
-  if (ours.found() != naive.found()) throw std::runtime_error("the union and the obvious loop disagree on what is dirty");
+void check_same(const scanner& ours, const plain_scanner& plain) {
+  if (ours.found() != plain.found()) throw std::runtime_error("the union and the obvious loop disagree on what is dirty");
 }
 
-std::vector<bitmap_words> make_sources(std::uint64_t pages, shape how, unsigned permille) {
-  std::vector<bitmap_words> made;
-  for (std::size_t i = 0; i < sources_max; ++i) made.push_back(make_bitmap(pages, how, permille, i + 1));
-  return made;
-}
+/// A guest of which bitmaps are told, and copied. Its memory is resident, and is used again for bitmaps of each kind.
+class guest {
+ public:
+  explicit guest(std::uint64_t tebibytes)
+      : pages(tebibytes * tebibyte_pages), told(sources_max, bitmap_words(core::words_for(pages))), copies(told), ours(pages) {}
 
-scan_row row_of(std::uint64_t tebibytes, shape how, unsigned permille, std::size_t sources) {
-  scan_row row;
-  row.guest_tib = static_cast<unsigned>(tebibytes);
-  row.dirty_percent = permille / 10.0;
-  row.how = how;
-  row.sources = static_cast<unsigned>(sources);
-  return row;
-}
-
-void fill(scan_row& row, std::uint64_t bytes, double ours_s, double memcpy_s, double vs_memcpy) {
-  row.ms = ours_s * 1e3;
-  row.memcpy_ms = memcpy_s * 1e3;
-  row.gb_per_s = static_cast<double>(bytes) / ours_s / 1e9;
-  row.vs_memcpy = vs_memcpy;
-}
-
-/// A row, or none where it would say what another one does: all, or nothing, has no shape.
-void add_rows(std::vector<scan_row>& rows, std::uint64_t tebibytes, shape how, unsigned permille, const evictor& evict) {
-  if (how == shape::clustered && (permille == 0 || permille == 1000)) return;
-  const auto pages = tebibytes * tebibyte_pages;
-  const auto all = make_sources(pages, how, permille);
-  for (std::size_t sources = 1; sources <= sources_max; ++sources) {
-    const auto told = std::span(all).first(sources);
-    const auto bytes = sources * pages / 8;
-    auto row = row_of(tebibytes, how, permille, sources);
-    scanned ours(told, pages);
-    copied other(told);
-    ours();  // its memory becomes resident
-    if (tebibytes == 1) {
-      plainly_scanned naive(told);
-      const auto took = in_turn({3, 9, 0.3}, evict, ours, other, naive);
-      fill(row, bytes, took.seconds[0], took.seconds[1], took.vs[1]);
-      row.vs_naive = took.vs[2];
-      check_same(ours, naive);
-    } else {
-      const auto took = in_turn({3, 3, 0}, evict, ours, other);
-      fill(row, bytes, took.seconds[0], took.seconds[1], took.vs[1]);
-    }
-    rows.push_back(row);
+  void fill(shape how, unsigned permille) {
+    for (std::size_t i = 0; i < sources_max; ++i) make_bitmap(told[i], how, permille, i + 1);
+    ours(told);  // so that the union's memory is resident, too
   }
+
+  std::uint64_t pages;
+  std::vector<bitmap_words> told;
+  std::vector<bitmap_words> copies;
+  scanner ours;
+  plain_scanner plain;
+};
+
+scan_row measure_row(guest& in, std::size_t count, bool next_to_plain, const evictor& evict) {
+  const auto told = std::span<const bitmap_words>(in.told).first(count);
+  auto ours = [&] { in.ours(told); };
+  auto copying = [&] { copy(told, in.copies); };
+  auto plain = [&] { in.plain(told); };
+  scan_row row;
+  row.sources = static_cast<unsigned>(count);
+  const auto note = [&](const auto& took) {
+    row.ms = took.seconds[0] * 1e3;
+    row.memcpy_ms = took.seconds[1] * 1e3;
+    row.gb_per_s = static_cast<double>(count * in.pages / 8) / took.seconds[0] / 1e9;
+    row.vs_memcpy = took.vs[1];
+  };
+  if (next_to_plain) {
+    const auto took = in_turn({3, 9, 0.3}, evict, ours, copying, plain);
+    check_same(in.ours, in.plain);
+    note(took);
+    row.plain_ms = took.seconds[2] * 1e3;
+    row.vs_plain = took.vs[2];
+  } else {
+    note(in_turn({3, 3, 0}, evict, ours, copying));
+  }
+  return row;
 }
 
 }  // namespace
 
-bitmap_words make_bitmap(std::uint64_t pages, shape how, unsigned permille, std::uint64_t seed) {
-  bitmap_words bits(core::words_for(pages), permille == 1000 ? ~std::uint64_t{0} : 0);
-  if (permille == 0 || permille == 1000) return bits;
+void make_bitmap(bitmap_words& bits, shape how, unsigned permille, std::uint64_t seed) {
+  std::fill(bits.begin(), bits.end(), permille == 1000 ? ~std::uint64_t{0} : 0);
+  if (permille == 0 || permille == 1000) return;
   constexpr auto words = tebibyte_pages / 64;
   if (how == shape::scattered) {
     pick(tebibyte_pages, permille, seed, [&](std::uint64_t page) { bits[page / 64] |= std::uint64_t{1} << (page % 64); });
@@ -194,9 +179,7 @@ bitmap_words make_bitmap(std::uint64_t pages, shape how, unsigned permille, std:
       std::fill_n(bits.begin() + static_cast<std::ptrdiff_t>(which * cluster_words), cluster_words, ~std::uint64_t{0});
     });
   }
-  for (auto done = words; done < bits.size(); done += words)
-    std::memcpy(bits.data() + done, bits.data(), words * sizeof(std::uint64_t));
-  return bits;
+  for (auto done = words; done < bits.size(); done += words) std::copy_n(bits.data(), words, bits.data() + done);
 }
 
 double stream_clean_us(const evictor& evict) {
@@ -215,40 +198,51 @@ double stream_clean_us(const evictor& evict) {
 }
 
 double merge_clean_vs_memcpy(const evictor& evict) {
-  const auto clean = make_sources(tebibyte_pages, shape::scattered, 0);
-  scanned ours(clean, tebibyte_pages);
-  copied other(clean);
-  auto tell = [&] { ours.tell(); };
-  return in_turn({21, 21, 0}, evict, tell, other).vs[1];
+  guest clean(1);
+  clean.fill(shape::scattered, 0);
+  auto tell = [&] { clean.ours.tell(clean.told); };
+  auto copying = [&] { copy(clean.told, clean.copies); };
+  return in_turn({21, 21, 0}, evict, tell, copying).vs[1];
 }
 
 scan_figures scan(const evictor& evict) {
-  const auto told = make_sources(tebibyte_pages, shape::scattered, 10);
-  scanned ours(told, tebibyte_pages);
-  copied other(told);
-  plainly_scanned naive(told);
-  ours();
-  const auto next_to_memcpy = in_turn({21, 21, 0}, evict, ours, other);
-  const auto next_to_naive = in_turn({7, 7, 0}, evict, ours, naive);
-  check_same(ours, naive);
+  guest in(1);
+  in.fill(shape::scattered, 10);
   std::vector<double> tell_s;
   std::vector<double> take_s;
-  for (int i = 0; i < 9; ++i) {
-    auto tell = [&] { ours.tell(); };
-    auto take = [&] { ours.take(); };
-    evict();
+  auto tell = [&] { in.ours.tell(in.told); };
+  auto take = [&] { in.ours.take(); };
+  auto ours = [&] {
     tell_s.push_back(seconds_of(tell));
     take_s.push_back(seconds_of(take));
-  }
-  return {next_to_memcpy.vs[1], next_to_naive.vs[1], median(tell_s) * 1e3, median(take_s) * 1e3,
+  };
+  auto copying = [&] { copy(in.told, in.copies); };
+  auto plain = [&] { in.plain(in.told); };
+  const auto next_to_memcpy = in_turn({21, 21, 0}, evict, ours, copying);
+  const auto next_to_plain = in_turn({7, 7, 0}, evict, ours, plain);
+  check_same(in.ours, in.plain);
+  return {next_to_memcpy.vs[1], next_to_plain.vs[1], median(tell_s) * 1e3, median(take_s) * 1e3,
           next_to_memcpy.seconds[1] * 1e3};
 }
 
 std::vector<scan_row> scan_rows(const evictor& evict) {
   std::vector<scan_row> rows;
-  for (const std::uint64_t tebibytes : {1U, 8U})
-    for (const auto how : {shape::scattered, shape::clustered})
-      for (const auto permille : permilles) add_rows(rows, tebibytes, how, permille, evict);
+  for (const unsigned tebibytes : {1U, 8U}) {
+    guest in(tebibytes);
+    for (const auto how : {shape::scattered, shape::clustered}) {
+      for (const auto permille : permilles) {
+        if (how == shape::clustered && (permille == 0 || permille == 1000)) continue;  // all, or nothing, has no shape
+        in.fill(how, permille);
+        for (std::size_t count = 1; count <= sources_max; ++count) {
+          auto row = measure_row(in, count, tebibytes == 1, evict);
+          row.guest_tib = tebibytes;
+          row.dirty_percent = permille / 10.0;
+          row.how = how;
+          rows.push_back(row);
+        }
+      }
+    }
+  }
   return rows;
 }
 
