@@ -30,10 +30,11 @@ using words_vector = hn::Vec<words_tag>;
 
 // Vectors that are looked at together: one branch on whether they are all zero.
 constexpr std::size_t unrolled = 4;
-// How far ahead of a merge its source is fetched, since the processor's own prefetcher stops at each page of memory, and how
-// far ahead of where runs are taken the bitmap is: about as much as callers merge before they take. Either costs nothing
-// where nothing is.
+// How far ahead of a merge its source is fetched, since the processor's own prefetcher stops at each page of memory, how far
+// what it is merged into, and how far ahead of where runs are taken the bitmap is: about as much as callers merge before
+// they take. Each costs nothing where nothing is.
 constexpr std::size_t merge_ahead_words = 1024;
+constexpr std::size_t merged_ahead_words = 512;
 constexpr std::size_t take_ahead_words = 2048;
 
 inline std::uint64_t population(std::uint64_t word) { return static_cast<std::uint64_t>(std::popcount(word)); }
@@ -43,6 +44,15 @@ inline std::uint64_t sum(words_vector lanes) {
   return hn::GetLane(hn::SumOfLanes(d, lanes));
 }
 
+/// Vectors that are read once: the caches keep what is merged into instead.
+HWY_INLINE void prefetch_source(const std::uint64_t* words, std::size_t lanes) {
+  for (std::size_t i = 0; i < unrolled; ++i) __builtin_prefetch(words + i * lanes, 0, 0);
+}
+
+HWY_INLINE void prefetch_merged(const std::uint64_t* words, std::size_t lanes) {
+  for (std::size_t i = 0; i < unrolled; ++i) __builtin_prefetch(words + i * lanes, 1, 3);
+}
+
 merged_counts merge(std::uint64_t* to, const std::uint64_t* from, std::size_t words) {
   const words_tag d;
   const std::size_t lanes = hn::Lanes(d);
@@ -50,16 +60,14 @@ merged_counts merge(std::uint64_t* to, const std::uint64_t* from, std::size_t wo
   auto added = hn::Zero(d);
   std::size_t at = 0;
   for (; at + unrolled * lanes <= words; at += unrolled * lanes) {
-    hwy::Prefetch(from + at + merge_ahead_words);
-    hwy::Prefetch(from + at + lanes + merge_ahead_words);
-    hwy::Prefetch(from + at + 2 * lanes + merge_ahead_words);
-    hwy::Prefetch(from + at + 3 * lanes + merge_ahead_words);
+    prefetch_source(from + at + merge_ahead_words, lanes);
     const auto from0 = hn::LoadU(d, from + at);
     const auto from1 = hn::LoadU(d, from + at + lanes);
     const auto from2 = hn::LoadU(d, from + at + 2 * lanes);
     const auto from3 = hn::LoadU(d, from + at + 3 * lanes);
     const auto any = hn::Or(hn::Or(from0, from1), hn::Or(from2, from3));
     if (hn::AllTrue(d, hn::Eq(any, hn::Zero(d)))) continue;
+    prefetch_merged(to + at + merged_ahead_words, lanes);
     const auto to0 = hn::LoadU(d, to + at);
     const auto to1 = hn::LoadU(d, to + at + lanes);
     const auto to2 = hn::LoadU(d, to + at + 2 * lanes);
@@ -157,12 +165,8 @@ class bit_list {
     const auto picked = hn::Compress(hn::Iota(d8, 0), hn::LoadMaskBits(d8, reinterpret_cast<const std::uint8_t*>(&word)));
     const auto bits = population(word);
     const auto low = hn::LowerHalf(half, picked);
-    hn::StoreU(hn::PromoteTo(d16, hn::LowerHalf(quarter, low)) + first_, d16, out_);
-    if (HWY_UNLIKELY(bits > 16)) {
-      const auto first = hn::Set(d16_whole, hn::GetLane(first_));
-      hn::StoreU(hn::PromoteTo(d16_whole, low) + first, d16_whole, out_);
-      hn::StoreU(hn::PromoteTo(d16_whole, hn::UpperHalf(half, picked)) + first, d16_whole, out_ + 32);
-    }
+    hn::StoreU(hn::PromoteTo(d16, low) + first_, d16, out_);
+    if (HWY_UNLIKELY(bits > 32)) hn::StoreU(hn::PromoteTo(d16, hn::UpperHalf(half, picked)) + first_, d16, out_ + 32);
     out_ += bits;
     first_ = first_ + hn::Set(d16, 64);
   }
@@ -172,12 +176,10 @@ class bit_list {
  private:
   static constexpr hn::Full512<std::uint8_t> d8{};
   static constexpr hn::Full256<std::uint8_t> half{};
-  static constexpr hn::Full128<std::uint8_t> quarter{};
-  static constexpr hn::Full512<std::uint16_t> d16_whole{};
-  static constexpr hn::Full256<std::uint16_t> d16{};
+  static constexpr hn::Full512<std::uint16_t> d16{};
 
   std::uint16_t* out_;
-  hn::Vec<hn::Full256<std::uint16_t>> first_;
+  hn::Vec<hn::Full512<std::uint16_t>> first_;
 };
 #else
 // Positions are stored by eights, whatever there are: what is too much is overwritten by the next word's, and a branch is
@@ -373,8 +375,12 @@ taken_runs take_runs(const run_window& in, std::uint64_t bits_enough, std::span<
     const hn::ScalableTag<std::uint16_t> d16;
     hn::StoreU(hn::Zero(d16), d16, listed);
     if (open != 0 && !last) *listed = listed[-1];
-    const auto pairs = std::min(static_cast<std::size_t>(listed - edges.at) / 2, out.size() - taken.runs);
-    bits_apart += write_pairs(edges, pairs, in, maker, out.subspan(taken.runs));
+    // A run has a page at least: no more of them are written than pages are wanted.
+    const auto there = static_cast<std::size_t>(listed - edges.at) / 2;
+    const auto wanted = std::min<std::size_t>(out.size() - taken.runs, bits_enough - taken.bits);
+    const auto pairs = std::min(there, wanted);
+    bits_apart +=
+        write_pairs(edges, pairs, in, maker, out.subspan(taken.runs, pairs < there ? pairs : out.size() - taken.runs));
     taken.bits = bits_apart + maker.bits();
     taken.runs += pairs;
     if (taken.runs == out.size() || taken.bits >= bits_enough) {
