@@ -47,23 +47,29 @@ std::string table_of(const std::vector<scan_row>& rows) {
   auto text = format("%8s %7s  %-10s %7s %9s %7s %10s %11s\n", "GUEST", "DIRTY %", "WHERE", "SOURCES", "MS", "GB/S",
                      "VS MEMCPY", "VS OBVIOUS");
   for (const auto& row : rows) text += text_of(row);
-  return text + "taken in and handed out as runs; GB/S of bitmaps; VS: how many times as fast, 8 TiB not by the obvious loop;\n"
-                "clustered: stretches of 512 pages that are dirty as a whole\n\n";
+  return text +
+         "taken in and handed out as runs; GB/S of bitmaps; VS: how many times as fast, 8 TiB not by the obvious loop;\n"
+         "clustered: stretches of 512 pages that are dirty as a whole\n\n";
 }
 
 }  // namespace
 
 std::string as_text(const report& t) {
   return table_of(t.rows) +
-         format("a clean guest of 8 TiB is walked in %.1f us; three clean bitmaps of 1 TiB are taken in %.2f times as fast as\n"
-                "memcpy copies them\n",
-                t.stream_clean_us, t.merge_clean_vs_memcpy) +
-         format("three sources of 1 TiB, 1 %% each, scattered: told in %.1f ms, taken in %.1f ms: %.2f times as fast as memcpy\n"
-                "(%.1f ms), %.1f times as the obvious loop\n",
-                t.tell_ms, t.take_ms, t.scan_vs_memcpy, t.memcpy_ms, t.scan_vs_naive) +
-         format("the same by a stream, by the wall clock: a round begins in %.1f ms and comes in %.1f ms: %.2f times as fast as\n"
-                "memcpy (%.1f ms)\n",
-                t.round_ms, t.next_ms, t.stream_scan_vs_memcpy, t.stream_memcpy_ms) +
+         format(
+             "a clean guest of 8 TiB is walked in %.1f us; three clean bitmaps of 1 TiB are taken in %.2f times as fast as\n"
+             "memcpy copies them\n",
+             t.stream_clean_us, t.merge_clean_vs_memcpy) +
+         format(
+             "three sources of 1 TiB, 1 %% each, scattered: told in %.1f ms, taken in %.1f ms: %.2f times as fast as "
+             "memcpy\n"
+             "(%.1f ms), %.1f times as the obvious loop\n",
+             t.tell_ms, t.take_ms, t.scan_vs_memcpy, t.memcpy_ms, t.scan_vs_naive) +
+         format(
+             "the same by a stream, by the wall clock: a round begins in %.1f ms and comes in %.1f ms: %.2f times as fast "
+             "as\n"
+             "memcpy (%.1f ms)\n",
+             t.round_ms, t.next_ms, t.stream_scan_vs_memcpy, t.stream_memcpy_ms) +
          format("memory of a stream and a program's record, a page: %.3f bits allocated, %.3f resident\n",
                 t.allocated_bits_per_page, t.resident_bits_per_page);
 }

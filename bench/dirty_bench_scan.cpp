@@ -126,7 +126,10 @@ void check_same(const scanner& ours, const plain_scanner& plain) {
 class guest {
  public:
   explicit guest(std::uint64_t tebibytes)
-      : pages(tebibytes * tebibyte_pages), told(sources_max, bitmap_words(core::words_for(pages))), copies(told), ours(pages) {}
+      : pages(tebibytes * tebibyte_pages),
+        told(sources_max, bitmap_words(core::words_for(pages))),
+        copies(told),
+        ours(pages) {}
 
   void fill(shape how, unsigned permille) {
     for (std::size_t i = 0; i < sources_max; ++i) make_bitmap(told[i], how, permille, i + 1);

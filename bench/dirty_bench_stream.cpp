@@ -3,10 +3,10 @@
 #include "dirty_bench_stream.hpp"
 
 #include <malloc.h>
+#include <unistd.h>
 #include <tidemark/dirty_log.hpp>
 #include <tidemark/dirty_stream.hpp>
 #include <tidemark/kernel.hpp>
-#include <unistd.h>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -82,7 +82,8 @@ memory_use memory_now() {
   std::uint64_t all = 0;
   std::uint64_t resident = 0;
   std::ifstream("/proc/self/statm") >> all >> resident;
-  return {static_cast<double>(heap.uordblks + heap.hblkhd), static_cast<double>(resident) * static_cast<double>(getpagesize())};
+  return {static_cast<double>(heap.uordblks + heap.hblkhd),
+          static_cast<double>(resident) * static_cast<double>(getpagesize())};
 }
 
 // Inlined, g++ 12 takes the frame's operator delete for one that does not go with its operator new.
@@ -132,7 +133,7 @@ constexpr int rounds_timed = 15;
 double wall_seconds() { return seconds_by(CLOCK_MONOTONIC); }
 
 [[gnu::noinline]] awaitable<void> time_rounds(dirty_stream& stream, std::span<const bitmap_words> bits, const evictor& evict,
-                            stream_figures& told) {
+                                              stream_figures& told) {
   std::vector<bitmap_words> copies(bits.begin(), bits.end());
   std::array<std::vector<double>, 4> times;  // as the figures
   wanted(co_await stream.async_start(use_awaitable));

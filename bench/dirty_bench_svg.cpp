@@ -77,7 +77,8 @@ std::vector<point> points_of(const report& told, shape how, Time time) {
 std::string grid() {
   std::string drawn;
   for (const double ms : {1, 10, 100, 1000}) {
-    drawn += format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", left, y_of(ms), right, y_of(ms));
+    drawn +=
+        format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", left, y_of(ms), right, y_of(ms));
     drawn += text_at(left - 10, y_of(ms) + 4, "small end", format("%g ms", ms));
   }
   for (const double percent : {0.0, 0.1, 1.0, 10.0, 100.0})
@@ -103,10 +104,10 @@ std::string as_svg(const report& told) {
   const auto ours = [](const scan_row& row) { return row.ms; };
   const auto copying = [](const scan_row& row) { return row.memcpy_ms; };
   const auto plain = [](const scan_row& row) { return row.plain_ms.value_or(0); };
-  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n", width,
-                height, width, height) +
-         style + text_at(20, 26, "title", "tidemark bench dirty: three sources of 1 TiB taken in and handed out as runs") + grid() +
-         line(points_of(told, shape::scattered, plain), "plain", "obvious, scattered", top + 20) +
+  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n",
+                width, height, width, height) +
+         style + text_at(20, 26, "title", "tidemark bench dirty: three sources of 1 TiB taken in and handed out as runs") +
+         grid() + line(points_of(told, shape::scattered, plain), "plain", "obvious, scattered", top + 20) +
          line(points_of(told, shape::scattered, ours), "ours", "union, scattered", top + 44) +
          line(points_of(told, shape::clustered, ours), "near", "union, clustered", top + 68) +
          line(points_of(told, shape::scattered, copying), "copy", "memcpy", top + 92) + "</svg>\n";
