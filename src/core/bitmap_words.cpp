@@ -151,8 +151,21 @@ constexpr std::size_t step_words = 128;
 constexpr std::size_t step_bits = step_words * 64;
 
 // Words are stored by whole vectors, and the start of a run that is open may be there before them.
-struct edge_list {
-  alignas(64) std::uint16_t at[step_bits + 1 + 64];
+//
+// The list begins half a page of memory away from the words it is of, counted modulo the page. A processor compares the low
+// bits of addresses first, and takes a word for one that waits to be stored where they agree. List and words are walked
+// about equally fast, so they would agree all along, wherever the stack happened to lie so.
+class edge_list {
+ public:
+  HWY_INLINE std::uint16_t* for_words(const std::uint64_t* words) {
+    const auto apart = reinterpret_cast<std::uintptr_t>(words) + page / 2 - reinterpret_cast<std::uintptr_t>(at_);
+    return at_ + apart % page / sizeof(std::uint16_t);
+  }
+
+ private:
+  static constexpr std::size_t page = 4096;
+
+  alignas(64) std::uint16_t at_[step_bits + 1 + 64 + page / sizeof(std::uint16_t)];
 };
 
 // Lists the set bits of words, from bit position `first` on, one word after the other.
@@ -331,30 +344,31 @@ class run_maker {
 
 /// Writes the first `count` pairs of edges as runs. Gives how many bits they have. Runs of no pages may be written behind
 /// them, within `out`.
-HWY_INLINE std::uint64_t write_pairs(const edge_list& edges, std::size_t count, const run_window& in, run_maker& maker,
+HWY_INLINE std::uint64_t write_pairs(const std::uint16_t* edges, std::size_t count, const run_window& in, run_maker& maker,
                                      std::span<page_run> out) {
   const words_tag d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t at = 0;
-  for (; at < count && at + lanes <= out.size(); at += lanes) maker.make(edges.at + 2 * at, out.data() + at);
+  for (; at < count && at + lanes <= out.size(); at += lanes) maker.make(edges + 2 * at, out.data() + at);
   std::uint64_t bits = 0;
   for (; at < count; ++at) {
-    const std::uint64_t pages = edges.at[2 * at + 1] - edges.at[2 * at];
-    out[at] = {in.block, in.first_page + edges.at[2 * at], pages};
+    const std::uint64_t pages = edges[2 * at + 1] - edges[2 * at];
+    out[at] = {in.block, in.first_page + edges[2 * at], pages};
     bits += pages;
   }
   return bits;
 }
 
 taken_runs take_runs(const run_window& in, std::uint64_t bits_enough, std::span<page_run> out) {
-  edge_list edges;
+  edge_list lists;
+  auto* edges = lists.for_words(in.words);
   run_maker maker(in);
   taken_runs taken;
   std::uint64_t bits_apart = 0;
   // The first word apart: its first bits stay.
   const auto skipped = ~(~std::uint64_t{0} << in.skipped);
   const auto word = in.words[0] & ~skipped;
-  bit_list first(edges.at, 0);
+  bit_list first(edges, 0);
   first.add(word ^ (word << 1));
   auto* listed = first.end();
   std::size_t cleared = 0;
@@ -369,14 +383,14 @@ taken_runs take_runs(const run_window& in, std::uint64_t bits_enough, std::span<
     listed = list_edges(listed, in.words, at, stop);
     at = stop;
     const bool last = at == in.count;
-    const auto open = static_cast<std::size_t>(listed - edges.at) % 2;
+    const auto open = static_cast<std::size_t>(listed - edges) % 2;
     if (last && open != 0) *listed++ = static_cast<std::uint16_t>(in.count * 64);
     // An open run has no pages yet, and nor has what is behind the list: vectors take it along.
     const hn::ScalableTag<std::uint16_t> d16;
     hn::StoreU(hn::Zero(d16), d16, listed);
     if (open != 0 && !last) *listed = listed[-1];
     // A run has a page at least: no more of them are written than pages are wanted.
-    const auto there = static_cast<std::size_t>(listed - edges.at) / 2;
+    const auto there = static_cast<std::size_t>(listed - edges) / 2;
     const auto wanted = std::min<std::size_t>(out.size() - taken.runs, bits_enough - taken.bits);
     const auto pairs = std::min(there, wanted);
     bits_apart +=
@@ -391,8 +405,10 @@ taken_runs take_runs(const run_window& in, std::uint64_t bits_enough, std::span<
     if (last) break;
     clear(at - 1);  // the edges of the next word need the one before it
     // What is left over is the start of a run that goes on.
-    if (open != 0) edges.at[0] = listed[-1];
-    listed = edges.at + open;
+    const auto start = open != 0 ? listed[-1] : std::uint16_t{0};
+    edges = lists.for_words(in.words + at);
+    edges[0] = start;
+    listed = edges + open;
   }
   clear(in.count);
   taken.end = taken.cleared = in.count * 64;
