@@ -37,6 +37,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -89,7 +90,10 @@ class dirty_stream {
   /// Runs of pages handed to one consumer: ascending by block and page, none meeting or touching another. Move-only.
   class batch : public handed_out {
    public:
-    using memory = std::unique_ptr<page_run[]>;
+    struct freed {
+      void operator()(page_run* runs) const noexcept { std::free(runs); }
+    };
+    using memory = std::unique_ptr<page_run[], freed>;  // of std::malloc: nobody writes zeros first
 
     batch(std::weak_ptr<state> from, memory runs, std::size_t count, std::uint64_t pages) noexcept
         : handed_out(std::move(from), pages), runs_(std::move(runs)), count_(count) {}

@@ -193,30 +193,6 @@ bitmap::merged bitmap::merge(std::uint64_t first, std::uint64_t length, std::spa
   return all;
 }
 
-std::uint64_t bitmap::subtract(const bitmap& other, std::uint64_t first, std::uint64_t length) noexcept {
-  const auto before = count_;
-  by(bits_per_chunk, first, length, [&](std::uint64_t at, std::uint64_t here) {
-    const auto chunk = at / bits_per_chunk;
-    if (counts_[chunk] == 0 || other.counts_[chunk] == 0) return;
-    std::uint64_t gone = 0;
-    const auto part = [&](std::uint64_t bit, std::uint64_t bits) {
-      auto& word = words_[bit / bits_per_word];
-      const auto both = word & other.words_[bit / bits_per_word] & bits_of_word(bit, bits);
-      word ^= both;
-      gone += core::population(both);
-    };
-    const auto head = at % bits_per_word == 0 ? 0 : within(bits_per_word, at, here);
-    if (head != 0) part(at, head);
-    const auto word = (at + head) / bits_per_word;
-    const auto words = (here - head) / bits_per_word;
-    gone += bitmap_words::subtract(words_ + word, other.words_ + word, words);
-    const auto tail = (here - head) % bits_per_word;
-    if (tail != 0) part(at + here - tail, tail);
-    removed(chunk, gone);
-  });
-  return before - count_;
-}
-
 /// `from`, or the start of the first chunk after it that has a set bit if its own has none. size() if there is none.
 std::uint64_t bitmap::in_a_chunk_with_bits(std::uint64_t from) const noexcept {
   if (from >= size_) return size_;

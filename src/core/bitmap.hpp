@@ -79,9 +79,6 @@ class bitmap {
   /// Fast where `first` is a multiple of 64.
   merged merge(std::uint64_t first, std::uint64_t length, std::span<const std::uint64_t> source) noexcept;
 
-  /// Clears what is set in `other`, a bitmap of the same size, within [first, first + length). Gives how many were cleared.
-  std::uint64_t subtract(const bitmap& other, std::uint64_t first, std::uint64_t length) noexcept;
-
   /// The first set bit at or after `from`; size() if there is none.
   std::uint64_t next_set(std::uint64_t from) const noexcept;
 

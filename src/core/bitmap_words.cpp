@@ -110,24 +110,6 @@ std::uint64_t take(std::uint64_t* words, std::uint64_t* out, std::size_t count) 
   return total;
 }
 
-std::uint64_t subtract(std::uint64_t* to, const std::uint64_t* mask, std::size_t words) {
-  const words_tag d;
-  auto cleared = hn::Zero(d);
-  std::size_t at = 0;
-  for (; at + hn::Lanes(d) <= words; at += hn::Lanes(d)) {
-    const auto before = hn::LoadU(d, to + at);
-    const auto gone = hn::And(before, hn::LoadU(d, mask + at));
-    hn::StoreU(hn::Xor(before, gone), d, to + at);
-    cleared = cleared + hn::PopulationCount(gone);
-  }
-  std::uint64_t total = sum(cleared);
-  for (; at < words; ++at) {
-    total += population(to[at] & mask[at]);
-    to[at] &= ~mask[at];
-  }
-  return total;
-}
-
 template <class T>
 std::size_t first_nonzero(const T* values, std::size_t count) {
   const hn::ScalableTag<T> d;
@@ -426,7 +408,6 @@ namespace {
 
 HWY_EXPORT(merge);
 HWY_EXPORT(take);
-HWY_EXPORT(subtract);
 HWY_EXPORT(first_nonzero_word);
 HWY_EXPORT(first_nonzero_count);
 HWY_EXPORT(take_runs);
@@ -441,10 +422,6 @@ merged_counts merge(std::uint64_t* to, const std::uint64_t* from, std::size_t wo
 
 std::uint64_t take(std::uint64_t* words, std::uint64_t* out, std::size_t count) noexcept {
   return HWY_DYNAMIC_DISPATCH(take)(words, out, count);
-}
-
-std::uint64_t subtract(std::uint64_t* to, const std::uint64_t* mask, std::size_t words) noexcept {
-  return HWY_DYNAMIC_DISPATCH(subtract)(to, mask, words);
 }
 
 std::size_t first_nonzero(const std::uint64_t* values, std::size_t count) noexcept {

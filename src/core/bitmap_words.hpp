@@ -30,9 +30,6 @@ merged_counts merge(std::uint64_t* to, const std::uint64_t* from, std::size_t wo
 /// Moves `words` to `out` and leaves zeros. Gives how many bits were set.
 std::uint64_t take(std::uint64_t* words, std::uint64_t* out, std::size_t count) noexcept;
 
-/// to[i] &= ~mask[i]. Gives how many bits were cleared.
-std::uint64_t subtract(std::uint64_t* to, const std::uint64_t* mask, std::size_t words) noexcept;
-
 /// The index of the first that is not zero; `count` if there is none.
 std::size_t first_nonzero(const std::uint64_t* values, std::size_t count) noexcept;
 std::size_t first_nonzero(const std::uint16_t* values, std::size_t count) noexcept;

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -232,7 +233,8 @@ void dirty_stream::state::note_round(std::chrono::steady_clock::time_point began
 
 task<result<dirty_stream::batch>> dirty_stream::state::next() {
   const auto runs_max = std::min(batch_pages_, batch_runs_max);
-  auto runs = std::make_unique_for_overwrite<page_run[]>(runs_max);
+  batch::memory runs(static_cast<page_run*>(std::malloc(runs_max * sizeof(page_run))));
+  if (!runs) co_return kernel_error(operation::query_dirty, ENOMEM, {}, "no memory for a batch");
   const auto taken = union_->take(at_, batch_pages_, {runs.get(), runs_max});
   handed_out_ += taken.pages;
   co_return batch{whose(), std::move(runs), taken.runs, taken.pages};

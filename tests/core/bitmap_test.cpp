@@ -56,14 +56,6 @@ struct reference {
     }
     return counts;
   }
-  std::uint64_t subtract(const reference& other, std::uint64_t first, std::uint64_t length) {
-    std::uint64_t cleared = 0;
-    for (auto i = first; i < first + length; ++i) {
-      if (bits[i] && other.bits[i]) ++cleared;
-      bits[i] = bits[i] && !other.bits[i];
-    }
-    return cleared;
-  }
   std::uint64_t next_set(std::uint64_t from) const {
     while (from < size() && !bits[from]) ++from;
     return std::min(from, size());
@@ -140,12 +132,9 @@ class pair {
         merge(first, length);
         break;
       case 4:
-        subtract(first, length);
-        break;
-      case 5:
         take_words();
         break;
-      case 6:
+      case 5:
         copy_and_move();
         break;
       default:
@@ -184,16 +173,6 @@ class pair {
     auto bits = source(words_for(length) + below(2));
     if (length % 64 != 0) bits[length / 64] |= ~std::uint64_t{0} << (length % 64);  // beyond the length: not to be seen
     BOOST_REQUIRE(real_.merge(first, length, bits) == obvious_.merge(first, length, bits));
-  }
-
-  void subtract(std::uint64_t first, std::uint64_t length) {
-    bitmap real(real_.size());
-    reference obvious{std::vector<bool>(real_.size())};
-    const auto bits = source(words_for(length));
-    real.merge(first, length, bits);
-    obvious.merge(first, length, bits);
-    const auto [from, many] = range();
-    BOOST_REQUIRE(real_.subtract(real, from, many) == obvious_.subtract(obvious, from, many));
   }
 
   void take_words() {
