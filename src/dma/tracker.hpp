@@ -13,7 +13,8 @@
 // tracks (a rearm), unless that knows only that all is dirty: then what they do not log is dirty throughout.
 //
 // Invariants, while tracking is on
-//  1. What a device writes to a part that is held is told by the next read() or unmap() of it, or by a rearm before.
+//  1. What a device writes to a part that is held is told by the next read() or unmap() of it, or before: by a rearm,
+//     a device that closes, a recovery.
 //  2. Devices log `armed_` exactly while they are who tells.
 //
 // Threading: the address space's executor; what is read is told in the lane. Who calls holds the ranges of what is read or
