@@ -31,7 +31,7 @@ constexpr part parts[] = {{0, 2048, false},   {2048, 2048, true}, {4096, 2048, t
                           {5120, 2048, true}, {100, 8, true}};
 
 /// What a device may be writing right now: by whole words, and without the thread sanitizer, who knows of no devices.
-[[gnu::noinline, gnu::no_sanitize("thread")]] void copy_words(std::byte* to, const std::byte* from, std::uint64_t bytes) {
+__attribute__((noinline, no_sanitize("thread"))) void copy_words(std::byte* to, const std::byte* from, std::uint64_t bytes) {
   auto* target = reinterpret_cast<std::uint64_t*>(to);
   const auto* source = reinterpret_cast<const std::uint64_t*>(from);
   for (std::uint64_t i = 0; i < bytes / sizeof *target; ++i) target[i] = __atomic_load_n(source + i, __ATOMIC_RELAXED);

@@ -178,7 +178,7 @@ struct moving_blocks : copied_memory {
     for (const auto& [of, iova] : shown) {
       const auto block = space().add_block({"movable", as_bytes(of->data()), page});
       BOOST_REQUIRE(block);
-      BOOST_REQUIRE(done<void>([&](auto token) {
+      BOOST_REQUIRE(done<void>([&, of = of, iova = iova](auto token) {
         space().async_add({{iova, page}, *block, 0, of == &target}, std::move(token));
       }));
     }

@@ -363,10 +363,12 @@ BOOST_FIXTURE_TEST_CASE(r31_what_is_not_whole_granules_of_one_region_is_refused,
                                              {{0 - page, 2 * page}, errc::region_unknown},
                                              {{base, 0 - std::uint64_t{4096}}, errc::region_unknown}};
   for (const auto& [range, code] : odd) {
-    const auto populated = failure_of(done<void>([&](auto token) { space().async_populate(range, std::move(token)); }));
+    const auto populated =
+        failure_of(done<void>([&, range = range](auto token) { space().async_populate(range, std::move(token)); }));
     BOOST_TEST(populated.code == make_error_code(code));
     BOOST_TEST((populated.what == operation::populate_region));
-    const auto discarded = failure_of(done<void>([&](auto token) { space().async_discard(range, std::move(token)); }));
+    const auto discarded =
+        failure_of(done<void>([&, range = range](auto token) { space().async_discard(range, std::move(token)); }));
     BOOST_TEST(discarded.code == make_error_code(code));
     BOOST_TEST((discarded.what == operation::discard_region));
   }
