@@ -44,7 +44,7 @@ std::vector<std::size_t> smallest_gaps(const std::vector<iova_range>& ranges, st
 }  // namespace
 
 std::vector<iova_range> logged_ranges(std::vector<iova_range> ranges, std::size_t count_max) {
-  const auto apart = joined(std::move(ranges));
+  auto apart = joined(std::move(ranges));
   if (apart.size() <= count_max) return apart;
   const auto closed = smallest_gaps(apart, apart.size() - count_max);
   std::vector<iova_range> list;

@@ -284,7 +284,7 @@ result<std::uint64_t> plan_run::unmap_in_slices(iova_range range, std::span<std:
     const auto slice = first_slice(book_, left, bytes_max);
     if (slice.size == 0) return bytes;
     bits.resize(core::words_for(slice.size / page_size_));
-    const auto unmapped = driver.unmap(slice, bits);
+    auto unmapped = driver.unmap(slice, bits);
     if (!unmapped) return unmapped;
     place_bits(dirty, (slice.iova - range.iova) / page_size_, bits, slice.size / page_size_);
     bytes += *unmapped;
