@@ -5,10 +5,9 @@
 // the picture asks whether the page is dark.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 
+#include "core/formatted.hpp"
 #include "dirty_bench_report.hpp"
 
 namespace tidemark::bench {
@@ -23,15 +22,8 @@ constexpr double width = 740;
 constexpr double height = 385;
 constexpr unsigned drawn_sources = 3;
 
-template <class... Values>
-std::string format(const char* how, Values... values) {
-  std::array<char, 512> text{};
-  const int length = std::snprintf(text.data(), text.size(), how, values...);
-  return {text.data(), static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1))};
-}
-
 std::string text_at(double x, double y, const char* style, const std::string& text) {
-  return format("<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", style, x, y) + text + "</text>\n";
+  return core::formatted("<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", style, x, y) + text + "</text>\n";
 }
 
 /// 0, 0.1, 1, 10, 100 % at equal distances.
@@ -53,12 +45,13 @@ std::string line(const std::vector<point>& points, const char* style, const std:
   std::string way;
   std::string dots;
   for (const auto& p : points) {
-    way += format("%.1f,%.1f ", x_of(p.percent), y_of(p.ms));
-    dots += format("<circle class=\"%s dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n", style, x_of(p.percent), y_of(p.ms));
+    way += core::formatted("%.1f,%.1f ", x_of(p.percent), y_of(p.ms));
+    dots += core::formatted("<circle class=\"%s dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>\n", style, x_of(p.percent),
+                            y_of(p.ms));
   }
-  return format("<polyline class=\"%s\" points=\"", style) + way + "\"/>\n" + dots +
-         format("<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", style, right + 22, name_y,
-                right + 40, name_y) +
+  return core::formatted("<polyline class=\"%s\" points=\"", style) + way + "\"/>\n" + dots +
+         core::formatted("<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", style, right + 22, name_y,
+                         right + 40, name_y) +
          text_at(right + 46, name_y + 4, "small", name);
 }
 
@@ -77,12 +70,12 @@ std::vector<point> points_of(const report& told, shape how, Time time) {
 std::string grid() {
   std::string drawn;
   for (const double ms : {1, 10, 100, 1000}) {
-    drawn +=
-        format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", left, y_of(ms), right, y_of(ms));
-    drawn += text_at(left - 10, y_of(ms) + 4, "small end", format("%g ms", ms));
+    drawn += core::formatted("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", left, y_of(ms),
+                             right, y_of(ms));
+    drawn += text_at(left - 10, y_of(ms) + 4, "small end", core::formatted("%g ms", ms));
   }
   for (const double percent : {0.0, 0.1, 1.0, 10.0, 100.0})
-    drawn += text_at(x_of(percent), bottom + 20, "small middle", format("%g %%", percent));
+    drawn += text_at(x_of(percent), bottom + 20, "small middle", core::formatted("%g %%", percent));
   return drawn + text_at((left + right) / 2, bottom + 40, "small middle", "of each source's pages dirty");
 }
 
@@ -104,8 +97,9 @@ std::string as_svg(const report& told) {
   const auto ours = [](const scan_row& row) { return row.ms; };
   const auto copying = [](const scan_row& row) { return row.memcpy_ms; };
   const auto plain = [](const scan_row& row) { return row.plain_ms.value_or(0); };
-  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n",
-                width, height, width, height) +
+  return core::formatted(
+             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n", width,
+             height, width, height) +
          style + text_at(20, 26, "title", "tidemark bench dirty: three sources of 1 TiB taken in and handed out as runs") +
          grid() + line(points_of(told, shape::scattered, plain), "plain", "obvious, scattered", top + 20) +
          line(points_of(told, shape::scattered, ours), "ours", "union, scattered", top + 44) +

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "cli/demo_view.hpp"
+#include "core/formatted.hpp"
 
 #include <unistd.h>
 
@@ -20,13 +21,6 @@ constexpr std::chrono::milliseconds redraw_pause{100};
 constexpr std::chrono::milliseconds json_pause{250};
 constexpr std::chrono::milliseconds plain_pause{1000};
 
-template <class... Values>
-std::string format(const char* how, Values... values) {
-  std::array<char, 256> text{};
-  const int length = std::snprintf(text.data(), text.size(), how, values...);
-  return {text.data(), static_cast<std::size_t>(length)};
-}
-
 double milliseconds(std::chrono::nanoseconds time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
 void put(const std::string& line) {
@@ -36,14 +30,14 @@ void put(const std::string& line) {
 
 void put(const json::object& event) { put(json::serialize(event)); }
 
-void put_row(const char* name, const std::string& value) { put(format("  %-14s", name) + value); }
+void put_row(const char* name, const std::string& value) { put(core::formatted("  %-14s", name) + value); }
 
 std::string progress_text(const migration_progress& now) {
   const auto round = now.paused ? std::string("stop-and-copy") : "round " + std::to_string(now.round);
   const auto dirtied = now.round > 1 ? human_bytes(now.dirty_bytes_per_s) + "/s" : std::string("-");
-  return format("  %-13s  sent %8s  dirtied %10s  bandwidth %10s  remaining %8s", round.c_str(),
-                human_bytes(now.sent_bytes).c_str(), dirtied.c_str(),
-                (human_bytes(now.bandwidth_bytes_per_s) + "/s").c_str(), human_bytes(now.remaining_bytes).c_str());
+  return core::formatted("  %-13s  sent %8s  dirtied %10s  bandwidth %10s  remaining %8s", round.c_str(),
+                         human_bytes(now.sent_bytes).c_str(), dirtied.c_str(),
+                         (human_bytes(now.bandwidth_bytes_per_s) + "/s").c_str(), human_bytes(now.remaining_bytes).c_str());
 }
 
 json::object progress_event(const migration_progress& now) {
@@ -102,13 +96,13 @@ std::string human_bytes(std::uint64_t bytes) {
   std::size_t unit = 0;
   for (; value >= 999.5 && unit + 1 != units.size(); ++unit) value /= 1024;
   const int decimals = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  return format("%.*f %s", decimals, value, units[unit]);
+  return core::formatted("%.*f %s", decimals, value, units[unit]);
 }
 
 std::string human_time(std::chrono::nanoseconds time) {
   const double ms = milliseconds(time);
-  if (ms >= 1000) return format("%.2f s", ms / 1000);
-  return format(ms >= 10 ? "%.0f ms" : "%.1f ms", ms);
+  if (ms >= 1000) return core::formatted("%.2f s", ms / 1000);
+  return core::formatted(ms >= 10 ? "%.0f ms" : "%.1f ms", ms);
 }
 
 demo_view::demo_view(bool json) : json_(json), terminal_(!json && isatty(STDOUT_FILENO) == 1) {}

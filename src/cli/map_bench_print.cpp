@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -11,6 +9,7 @@
 
 #include "cli/map_bench_report.hpp"
 #include "cli/size.hpp"
+#include "core/formatted.hpp"
 
 namespace tidemark::cli {
 namespace {
@@ -23,13 +22,6 @@ constexpr std::array<std::string_view, 3> page_words{"small", "thp", "huge"};
 std::string_view word_of(kernel_choice kernel) { return kernel_words[static_cast<std::size_t>(kernel)]; }
 std::string_view word_of(page_kind pages) { return page_words[static_cast<std::size_t>(pages)]; }
 
-template <class... Values>
-std::string format(const char* how, Values... values) {
-  std::array<char, 256> text{};
-  const int length = std::snprintf(text.data(), text.size(), how, values...);
-  return {text.data(), static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1))};
-}
-
 /// Four digits are more than a measurement is worth, and what a reader takes in.
 double rounded(double value) {
   if (value == 0 || !std::isfinite(value)) return 0;
@@ -39,36 +31,37 @@ double rounded(double value) {
 
 std::string heading(const map_report& report) {
   const auto& chosen = report.request.config;
-  return format("%s kernel, device %s, %s in %s pages, %llu in flight\n", std::string(word_of(chosen.bench_kernel)).c_str(),
-                report.device.c_str(), size_text(chosen.bench_memory_bytes).c_str(),
-                std::string(word_of(chosen.bench_pages)).c_str(), static_cast<unsigned long long>(chosen.bench_in_flight));
+  return core::formatted("%s kernel, device %s, %s in %s pages, %llu in flight\n",
+                         std::string(word_of(chosen.bench_kernel)).c_str(), report.device.c_str(),
+                         size_text(chosen.bench_memory_bytes).c_str(), std::string(word_of(chosen.bench_pages)).c_str(),
+                         static_cast<unsigned long long>(chosen.bench_in_flight));
 }
 
 std::string row(const std::string& pattern, const char* side, const side_summary& s, std::uint64_t operations) {
-  return format("%-14s %-7s %11.0f %10.1f %10.1f %10.1f %11.0f", pattern.c_str(), side, s.operations_per_s, s.p50_us,
-                s.p99_us, s.p999_us, s.ioctls_per_operation * static_cast<double>(operations));
+  return core::formatted("%-14s %-7s %11.0f %10.1f %10.1f %10.1f %11.0f", pattern.c_str(), side, s.operations_per_s,
+                         s.p50_us, s.p99_us, s.p999_us, s.ioctls_per_operation * static_cast<double>(operations));
 }
 
 std::string rows_of(const pattern_report& p) {
   return row(std::string(name_of(p.which)), "engine", p.engine, p.operations) +
-         format("   time %.2f of plain\n", p.time_vs_plain) + row("", "plain", p.plain, p.operations) +
-         format("   of %llu operations\n", static_cast<unsigned long long>(p.operations));
+         core::formatted("   time %.2f of plain\n", p.time_vs_plain) + row("", "plain", p.plain, p.operations) +
+         core::formatted("   of %llu operations\n", static_cast<unsigned long long>(p.operations));
 }
 
 std::string text_of(const stall_report& s) {
-  return format(
+  return core::formatted(
              "loop's longest stall while memory is pinned: %.0f us; idle %.0f us; with the ioctl on a bare thread %.0f us\n",
              median_us(s.engine), median_us(s.idle), median_us(s.beside)) +
-         format("loop's longest stall while it maps pages itself, 64 in flight: %.0f us\n", median_us(s.in_place)) +
-         format("pinned in %.0f ms by the engine, in %.0f ms by the ioctl alone\n", median_us(s.engine_pin) / 1e3,
-                median_us(s.plain_pin) / 1e3);
+         core::formatted("loop's longest stall while it maps pages itself, 64 in flight: %.0f us\n", median_us(s.in_place)) +
+         core::formatted("pinned in %.0f ms by the engine, in %.0f ms by the ioctl alone\n", median_us(s.engine_pin) / 1e3,
+                         median_us(s.plain_pin) / 1e3);
 }
 
 std::string text_of(const planner_report& p, std::uint64_t held) {
-  return format("on a kernel that does nothing: %.0f ns an operation in batches of 64 (plain loop %.1f ns);\n",
-                p.engine_ns_per_op, p.raw_ns_per_op) +
-         format("with %llu mappings held %.0f ns, with 1000 held %.0f ns; %.0f bytes a mapping\n",
-                static_cast<unsigned long long>(held), p.many_ns_per_op, p.few_ns_per_op, p.bytes_per_mapping);
+  return core::formatted("on a kernel that does nothing: %.0f ns an operation in batches of 64 (plain loop %.1f ns);\n",
+                         p.engine_ns_per_op, p.raw_ns_per_op) +
+         core::formatted("with %llu mappings held %.0f ns, with 1000 held %.0f ns; %.0f bytes a mapping\n",
+                         static_cast<unsigned long long>(held), p.many_ns_per_op, p.few_ns_per_op, p.bytes_per_mapping);
 }
 
 json::object json_of(const side_summary& s, std::uint64_t operations) {
@@ -153,8 +146,8 @@ json::object figures_of(const map_report& report) {
 std::string as_text(const map_report& report) {
   auto text = heading(report);
   if (!report.patterns.empty())
-    text +=
-        format("%-14s %-7s %11s %10s %10s %10s %11s\n", "PATTERN", "BY", "OPS/S", "P50 us", "P99 us", "P99.9 us", "IOCTLS");
+    text += core::formatted("%-14s %-7s %11s %10s %10s %10s %11s\n", "PATTERN", "BY", "OPS/S", "P50 us", "P99 us",
+                            "P99.9 us", "IOCTLS");
   for (const auto& p : report.patterns) text += rows_of(p);
   if (report.stall) text += text_of(*report.stall);
   if (report.planner) text += text_of(*report.planner, report.request.config.bench_held);

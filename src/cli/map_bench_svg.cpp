@@ -5,12 +5,11 @@
 // picture asks whether the page is dark.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 
 #include "cli/map_bench_report.hpp"
 #include "cli/size.hpp"
+#include "core/formatted.hpp"
 
 namespace tidemark::cli {
 namespace {
@@ -22,13 +21,6 @@ constexpr double bars_width = 240;
 constexpr double scale_at = 520;
 constexpr double scale_width = 330;
 constexpr double width = scale_at + scale_width + 40;
-
-template <class... Values>
-std::string format(const char* how, Values... values) {
-  std::array<char, 512> text{};
-  const int length = std::snprintf(text.data(), text.size(), how, values...);
-  return {text.data(), static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1))};
-}
 
 std::string escaped(std::string_view text) {
   std::string safe;
@@ -43,19 +35,19 @@ std::string escaped(std::string_view text) {
 }
 
 std::string text_at(double x, double y, const char* style, const std::string& text) {
-  return format("<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", style, x, y) + escaped(text) + "</text>\n";
+  return core::formatted("<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", style, x, y) + escaped(text) + "</text>\n";
 }
 
 std::string human_rate(double per_s) {
-  if (per_s >= 1e6) return format("%.2f M/s", per_s / 1e6);
-  if (per_s >= 1e3) return format("%.1f k/s", per_s / 1e3);
-  return format("%.1f /s", per_s);
+  if (per_s >= 1e6) return core::formatted("%.2f M/s", per_s / 1e6);
+  if (per_s >= 1e3) return core::formatted("%.1f k/s", per_s / 1e3);
+  return core::formatted("%.1f /s", per_s);
 }
 
 std::string human_time(double us) {
-  if (us >= 1e6) return format("%.0f s", us / 1e6);
-  if (us >= 1e3) return format("%.0f ms", us / 1e3);
-  return us >= 1 ? format("%.0f us", us) : format("%.1f us", us);
+  if (us >= 1e6) return core::formatted("%.0f s", us / 1e6);
+  if (us >= 1e3) return core::formatted("%.0f ms", us / 1e3);
+  return us >= 1 ? core::formatted("%.0f us", us) : core::formatted("%.1f us", us);
 }
 
 /// Where latencies stand: whole powers of ten around all that was measured.
@@ -90,7 +82,8 @@ std::string grid(const log_scale& scale, double bottom) {
   std::string drawn;
   for (int power = scale.first(); power <= scale.last(); ++power) {
     const double x = scale.x(std::pow(10, power));
-    drawn += format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", x, top - 8, x, bottom);
+    drawn +=
+        core::formatted("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", x, top - 8, x, bottom);
     drawn += text_at(x, top - 14, "small middle", human_time(std::pow(10, power)));
   }
   return drawn;
@@ -98,14 +91,15 @@ std::string grid(const log_scale& scale, double bottom) {
 
 std::string side(const side_summary& s, double fastest, const log_scale& scale, double y, const char* style) {
   const double length = fastest > 0 ? bars_width * s.operations_per_s / fastest : 0;
-  auto drawn = format("<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"16\" rx=\"2\"/>\n", style, bars_at,
-                      y, std::max(length, 1.0));
+  auto drawn = core::formatted("<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"16\" rx=\"2\"/>\n", style,
+                               bars_at, y, std::max(length, 1.0));
   drawn += text_at(bars_at + length + 6, y + 12, "small", human_rate(s.operations_per_s));
-  drawn += format("<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke-width=\"3\"/>\n", style,
-                  scale.x(s.p50_us), y + 8, scale.x(s.p999_us), y + 8);
+  drawn += core::formatted("<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke-width=\"3\"/>\n",
+                           style, scale.x(s.p50_us), y + 8, scale.x(s.p999_us), y + 8);
   double radius = 6;
   for (const double us : {s.p50_us, s.p99_us, s.p999_us}) {
-    drawn += format("<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>\n", style, scale.x(us), y + 8, radius);
+    drawn +=
+        core::formatted("<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>\n", style, scale.x(us), y + 8, radius);
     radius -= 1.5;
   }
   return drawn;
@@ -114,16 +108,16 @@ std::string side(const side_summary& s, double fastest, const log_scale& scale, 
 std::string row(const pattern_report& p, const log_scale& scale, double y) {
   const double fastest = std::max(p.engine.operations_per_s, p.plain.operations_per_s);
   auto drawn = text_at(20, y + 15, "name", std::string(name_of(p.which)));
-  drawn += text_at(20, y + 33, "small", format("time %.2f of plain", p.time_vs_plain));
+  drawn += text_at(20, y + 33, "small", core::formatted("time %.2f of plain", p.time_vs_plain));
   drawn += side(p.engine, fastest, scale, y, "engine");
   drawn += side(p.plain, fastest, scale, y + 20, "plain");
   return drawn;
 }
 
 std::string legend() {
-  return format("<rect class=\"engine\" x=\"%.1f\" y=\"42\" width=\"12\" height=\"12\" rx=\"2\"/>\n", bars_at) +
+  return core::formatted("<rect class=\"engine\" x=\"%.1f\" y=\"42\" width=\"12\" height=\"12\" rx=\"2\"/>\n", bars_at) +
          text_at(bars_at + 18, 52, "small", "engine") +
-         format("<rect class=\"plain\" x=\"%.1f\" y=\"42\" width=\"12\" height=\"12\" rx=\"2\"/>\n", bars_at + 80) +
+         core::formatted("<rect class=\"plain\" x=\"%.1f\" y=\"42\" width=\"12\" height=\"12\" rx=\"2\"/>\n", bars_at + 80) +
          text_at(bars_at + 98, 52, "small", "plain loop of the same ioctls") +
          text_at(bars_at, top - 14, "small", "operations a second") +
          text_at(scale_at, 52, "small", "latency: p50, p99, p99.9, large dot to small");
@@ -134,17 +128,19 @@ std::string notes(const map_report& report, double y) {
   if (report.stall) {
     drawn +=
         text_at(20, y, "small",
-                format("loop's longest stall while memory is pinned: %.0f us; idle %.0f us; with the ioctl on a bare thread "
-                       "%.0f us",
-                       median_us(report.stall->engine), median_us(report.stall->idle), median_us(report.stall->beside)));
+                core::formatted(
+                    "loop's longest stall while memory is pinned: %.0f us; idle %.0f us; with the ioctl on a bare thread "
+                    "%.0f us",
+                    median_us(report.stall->engine), median_us(report.stall->idle), median_us(report.stall->beside)));
     y += 18;
   }
   if (report.planner) {
     const auto& p = *report.planner;
-    drawn += text_at(20, y, "small",
-                     format("on a kernel that does nothing: %.0f ns an operation; with many mappings held %.0f ns, with few "
-                            "%.0f ns; %.0f bytes a mapping",
-                            p.engine_ns_per_op, p.many_ns_per_op, p.few_ns_per_op, p.bytes_per_mapping));
+    drawn += text_at(
+        20, y, "small",
+        core::formatted("on a kernel that does nothing: %.0f ns an operation; with many mappings held %.0f ns, with few "
+                        "%.0f ns; %.0f bytes a mapping",
+                        p.engine_ns_per_op, p.many_ns_per_op, p.few_ns_per_op, p.bytes_per_mapping));
   }
   return drawn;
 }
@@ -164,9 +160,9 @@ std::string as_svg(const map_report& report) {
   const log_scale scale(report.patterns);
   const double bottom = top + row_height * static_cast<double>(report.patterns.size());
   const double height = bottom + 60;
-  auto drawn =
-      format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n", width,
-             height, width, height);
+  auto drawn = core::formatted(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n", width, height,
+      width, height);
   drawn += style;
   const auto& chosen = report.request.config;
   drawn += text_at(20, 26, "title",

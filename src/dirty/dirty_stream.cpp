@@ -145,9 +145,9 @@ void dirty_stream::state::stop_sources(std::size_t count) noexcept {
 result<void> dirty_stream::state::harvest() {
   for (std::size_t i = 0; i < sources_.size(); ++i)
     if (auto told = sources_[i]->harvest(count_of(i)); !told) harvest_failure_ = told.error();
+  if (!harvest_failure_) return {};
   auto& lost = from(dirty_origin::lost);
-  for (block_index block = 0; harvest_failure_ && block < union_->blocks(); ++block)
-    lost.mark({block, 0, union_->pages(block)});
+  for (block_index block = 0; block < union_->blocks(); ++block) lost.mark({block, 0, union_->pages(block)});
   return {};
 }
 

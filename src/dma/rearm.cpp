@@ -72,15 +72,17 @@ rearmed rearm(const lane_place& in, std::span<const device> devices, std::span<c
   reading last_of_logs(logged);
   const bool complete = read_logs(in, devices, last_of_logs, to, all_of_it);
   (void)stop_logs(devices);
-  if (!start_logs(devices, ranges)) return rearmed::container_goes_on;
-  reading meanwhile(held);
-  read_container(in, meanwhile, to, all_of_it);
-  (void)driver.set_dirty_tracking(false);
+  const bool log_again = start_logs(devices, ranges).has_value();
+  if (log_again) {
+    reading meanwhile(held);
+    read_container(in, meanwhile, to, all_of_it);
+    (void)driver.set_dirty_tracking(false);
+  }
   if (!complete) {
     reading all(held);
     tell_all(all, to.from(dirty_origin::lost));
   }
-  return rearmed::yes;
+  return log_again ? rearmed::yes : rearmed::container_goes_on;
 }
 
 }  // namespace tidemark::dma

@@ -153,11 +153,13 @@ task<void> tracker::change_to_container(shown_parts held) {
   if (auto started = co_await start_container(); !started) warn(started.error());
   armed_.clear();
   reading last(std::move(held));
+  bool complete = true;
   const auto read = co_await in_lane(operation::query_dirty, {}, [&](const lane_place& in) -> result<void> {
-    (void)read_logs(in, those_before, last, *sink_, all_of_it);
+    complete = read_logs(in, those_before, last, *sink_, all_of_it);
     (void)dma::stop_logs(those_before);
     return {};
   });
+  if (!complete) has_failed_ = true;
   if (!read) tell_all(last, sink_->from(dirty_origin::lost));
   if (!unlogged.empty()) co_await read_by_nobody(std::move(unlogged), iova_range{}, dirty_origin::untracked);
 }
@@ -168,11 +170,13 @@ task<result<void>> tracker::close_device(device going, held_call held) {
   auto parts = logs ? held() : shown_parts();
   auto unlogged = take_unlogged(parts);
   reading last(std::move(parts));
+  bool complete = true;
   auto closed = co_await in_lane(operation::detach, {}, [&](const lane_place& in) -> result<void> {
-    if (logs && !read_logs(in, all, last, *sink_, all_of_it)) has_failed_ = true;
+    if (logs) complete = read_logs(in, all, last, *sink_, all_of_it);
     going.close();  // which ends its log
     return {};
   });
+  if (!complete) has_failed_ = true;
   if (!closed) co_return closed;
   std::erase_if(members_, [&](const member& one) { return one.which == going; });
   if (!unlogged.empty()) co_await read_by_nobody(std::move(unlogged), iova_range{}, dirty_origin::untracked);
@@ -222,16 +226,13 @@ task<void> tracker::arm_first(held_call held) {
 
 // What was logged stays so: others may be about to read there. What comes and is logged already may be mapped by now.
 task<void> tracker::rearm(held_call held) {
-  auto logged = held();
-  auto unlogged = take_unlogged(logged);
-  auto coming = coming_;
-  const auto not_yet = take_unlogged(coming);
-  logged.insert(logged.end(), coming.begin(), coming.end());
-  auto all = logged;
-  all.insert(all.end(), unlogged.begin(), unlogged.end());
-  auto to_log = all;
-  to_log.insert(to_log.end(), not_yet.begin(), not_yet.end());
-  auto ranges = ranges_of(to_log, armed_);
+  auto parts = held();
+  auto all = parts;
+  all.insert(all.end(), coming_.begin(), coming_.end());
+  auto ranges = ranges_of(all, armed_);
+  auto logged = all;
+  (void)take_unlogged(logged);
+  auto unlogged = take_unlogged(parts);
   const auto of = devices();
   auto outcome = rearmed::cannot_track;
   const auto called = co_await in_lane(operation::start_dirty_tracking, {}, [&](const lane_place& in) -> result<void> {
@@ -305,19 +306,19 @@ task<void> tracker::read_by_teller(shown_parts parts, iova_range hull) {
   const bool by_logs = teller_ == teller::devices;
   const auto of = by_logs ? devices() : std::vector<device>{};
   auto& to = *sink_;
-  bool failed = false;
+  bool complete = true;
   while (!todo.is_over()) {
     const auto read = co_await in_lane(operation::query_dirty, hull, [&](const lane_place& in) -> result<void> {
       if (!by_logs) {
         read_container(in, todo, to, bytes_a_turn);
       } else if (!read_logs(in, of, todo, to, bytes_a_turn)) {
-        failed = true;
+        complete = false;
       }
       return {};
     });
     if (!read) tell_all(todo, to.from(dirty_origin::lost));
   }
-  if (failed) has_failed_ = true;
+  if (!complete) has_failed_ = true;
 }
 
 // --- parts that go ---

@@ -149,6 +149,22 @@ BOOST_FIXTURE_TEST_CASE(r26_a_report_that_fails_has_all_that_is_held_count_as_di
   stop();
 }
 
+// covers R26 R29: and so where it is read for the last time
+BOOST_FIXTURE_TEST_CASE(r26_a_last_report_that_fails_costs_all_that_is_held_too, dirty_fixture) {
+  const auto first = attached(0);
+  BOOST_REQUIRE(stage::add(64 * page, 8, 16));
+  start();
+  kernel().fail_nth(4, EIO, "VFIO_DEVICE_FEATURE");  // two questions to the device that comes, then a REPORT a region
+  const auto second = attached(1, {.use_dma_log = false});
+  (void)take();
+  auto all = pages_from(0, 8);
+  all.merge(pages_from(16, 8));
+  BOOST_TEST((sync() == all));
+  BOOST_TEST(who.contains(dirty_origin::lost));
+  BOOST_TEST(sync().empty());
+  stop();
+}
+
 // covers R27: START of no ranges is EINVAL
 BOOST_FIXTURE_TEST_CASE(r27_devices_log_though_there_was_nothing_to_log_when_tracking_started, dirty_fixture) {
   const auto first = attached(0);
