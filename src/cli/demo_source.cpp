@@ -42,6 +42,7 @@ migration_options options_of(const settings& chosen) {
   options.downtime_target = std::chrono::milliseconds(chosen.downtime_ms);
   options.bandwidth_bytes_per_s = chosen.bandwidth_bytes.value_or(0);
   options.rounds_max = static_cast<std::uint32_t>(chosen.rounds_max);
+  options.compare = true;
   return options;
 }
 

@@ -17,6 +17,8 @@ namespace json = boost::json;
 
 namespace {
 
+bool is_paused(const migration_progress& now) noexcept { return now.phase == migration_phase::stop_and_copy; }
+
 constexpr std::chrono::milliseconds redraw_pause{100};
 constexpr std::chrono::milliseconds json_pause{250};
 constexpr std::chrono::milliseconds plain_pause{1000};
@@ -33,7 +35,7 @@ void put(const json::object& event) { put(json::serialize(event)); }
 void put_row(const char* name, const std::string& value) { put(core::formatted("  %-14s", name) + value); }
 
 std::string progress_text(const migration_progress& now) {
-  const auto round = now.paused ? std::string("stop-and-copy") : "round " + std::to_string(now.round);
+  const auto round = is_paused(now) ? std::string("stop-and-copy") : "round " + std::to_string(now.round);
   const auto dirtied = now.round > 1 ? human_bytes(now.dirty_bytes_per_s) + "/s" : std::string("-");
   return core::formatted("  %-13s  sent %8s  dirtied %10s  bandwidth %10s  remaining %8s", round.c_str(),
                          human_bytes(now.sent_bytes).c_str(), dirtied.c_str(),
@@ -43,7 +45,7 @@ std::string progress_text(const migration_progress& now) {
 json::object progress_event(const migration_progress& now) {
   return {{"event", "progress"},
           {"round", now.round},
-          {"paused", now.paused},
+          {"paused", is_paused(now)},
           {"sent_bytes", now.sent_bytes},
           {"remaining_bytes", now.remaining_bytes},
           {"total_bytes", now.total_bytes},
@@ -75,8 +77,8 @@ json::object summary_event(const source_outcome& source, const std::optional<des
                      {"sent_bytes", done.sent_bytes},
                      {"stop_and_copy_bytes", done.stop_and_copy_bytes},
                      {"total_ms", milliseconds(done.total)},
-                     {"blackout_ms", milliseconds(done.blackout)},
-                     {"predicted_blackout_ms", milliseconds(done.predicted_blackout)},
+                     {"blackout_ms", milliseconds(done.blackout.total())},
+                     {"predicted_blackout_ms", milliseconds(done.predicted.total())},
                      {"cpu_dirtied_bytes", source.activity.cpu_pages * page_bytes},
                      {"device_dirtied_bytes", source.activity.device_pages * page_bytes},
                      {"told_bytes_by", sources_event(source.dirty)},
@@ -127,14 +129,14 @@ void demo_view::begin(const demo_request& request, unsigned group) {
 bool demo_view::due(const migration_progress& now) {
   const auto pause = json_ ? json_pause : terminal_ ? redraw_pause : plain_pause;
   const auto time = std::chrono::steady_clock::now();
-  const bool turned = now.round != shown_round_ || now.paused != shown_paused_;
+  const bool turned = now.round != shown_round_ || is_paused(now) != shown_paused_;
   if (!turned && time - shown_at_ < pause) return false;
   shown_at_ = time;
   return true;
 }
 
 void demo_view::progress(const migration_progress& now) {
-  const bool turned = now.round != shown_round_ || now.paused != shown_paused_;
+  const bool turned = now.round != shown_round_ || is_paused(now) != shown_paused_;
   if (turned && !json_ && last_.sent_bytes != shown_sent_bytes_) {
     show_line(last_);  // how the last round ended; one that only decided for the switchover sent nothing
     leave_line();
@@ -143,7 +145,7 @@ void demo_view::progress(const migration_progress& now) {
   last_ = now;
   if (!due(now)) return;
   shown_round_ = now.round;
-  shown_paused_ = now.paused;
+  shown_paused_ = is_paused(now);
   if (json_) return put(progress_event(now));
   if (!terminal_ && turned) return;  // a round that begins says nothing yet
   show_line(now);
@@ -175,7 +177,7 @@ void demo_view::summary(const source_outcome& source, const std::optional<destin
                          std::to_string(source.activity.refused_dma) + " writes refused: region away)");
   put_row("told by", told_by(source.dirty));
   put_row("regions", std::to_string(source.activity.region_changes) + " added or removed meanwhile");
-  put_row("blackout", human_time(done.blackout) + ", predicted " + human_time(done.predicted_blackout));
+  put_row("blackout", human_time(done.blackout.total()) + ", predicted " + human_time(done.predicted.total()));
   put_row("peak memory", "source " + human_bytes(source.memory_peak_bytes) +
                              (destination ? ", destination " + human_bytes(destination->memory_peak_bytes) : std::string()));
   put("identical");

@@ -140,10 +140,10 @@ bool source::fits_downtime() const noexcept {
 
 void source::report() {
   progress_.elapsed = now() - began_;
-  progress_.predicted_blackout = progress_.remaining_bytes == 0
+  progress_.predicted.send = progress_.remaining_bytes == 0
                                      ? std::chrono::nanoseconds(0)
                                      : time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s);
-  progress_.paused = paused_;
+  progress_.phase = paused_ ? migration_phase::stop_and_copy : migration_phase::pre_copy;
   if (on_progress_) on_progress_(progress_);
 }
 
@@ -180,7 +180,7 @@ task<void> source::send_batches(std::optional<error>& failure) {
 }
 
 task<result<void>> source::stop_and_copy() {
-  summary_.predicted_blackout = progress_.predicted_blackout;
+  summary_.predicted = progress_.predicted;
   paused_at_ = now();
   paused_ = true;
   if (auto done = co_await pause_guest(with_.vm, here_); !done) co_return done;
@@ -221,7 +221,7 @@ task<result<void>> source::hand_over() {
     failure.undone = "the guest stays paused here: look whether the destination runs it before you resume it";
     co_return failure;
   }
-  summary_.blackout = now() - paused_at_;
+  summary_.blackout.send = now() - paused_at_;
   co_return result<void>{};
 }
 

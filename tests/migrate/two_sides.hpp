@@ -175,7 +175,7 @@ class two_sides {
   hooked_guest there;
   room place;
   destination::make_room_call make_room;
-  migration_options options;
+  migration_options options{.compare = true};
   source::progress_call on_progress;
   tests::tap at_source;
   tests::tap at_destination;

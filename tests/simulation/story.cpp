@@ -61,6 +61,7 @@ struct attempt {
 struct chosen {
   connection wire;
   migration_options options;
+  options.compare = true;
   bool cancelled = false;
 };
 
