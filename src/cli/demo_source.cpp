@@ -7,12 +7,12 @@
 
 #include <memory>
 #include <optional>
-#include <thread>
 
 #include "cli/demo_view.hpp"
 #include "cli/kernel_of.hpp"
 #include "migrate/source.hpp"
 #include "ring/await.hpp"
+#include "ring/loop_thread.hpp"
 #include "ring/tcp.hpp"
 #include "ring/uring_loop.hpp"
 
@@ -22,20 +22,6 @@ using ring::resume_on;
 using ring::task;
 
 namespace {
-
-/// A ring with a thread of its own: what the network runs on.
-class network_thread {
- public:
-  explicit network_thread(ring::uring_loop& loop) : loop_(loop), thread_([&loop] { (void)loop.run(); }) {}
-  ~network_thread() {
-    loop_.stop();
-    thread_.join();
-  }
-
- private:
-  ring::uring_loop& loop_;
-  std::thread thread_;
-};
 
 migration_options options_of(const settings& chosen) {
   migration_options options;
@@ -100,16 +86,15 @@ result<source_outcome> run_source(const demo_request& request, const std::string
   if (!peer) return peer.error();
   auto main = ring::uring_loop::make();
   if (!main) return main.error();
-  auto network = ring::uring_loop::make();
+  auto network = ring::loop_thread::make("tidemark-net");
   if (!network) return network.error();
   const kernel_of kernel(request.config.kernel);
 
-  source_side side(**main, **network, kernel.files(), request, view);
-  {
-    const network_thread thread(**network);
-    ring::start(side.run(*peer));
-    if (auto ran = (*main)->run(); !ran) return ran.error();
-  }
+  source_side side(**main, (*network)->loop(), kernel.files(), request, view);
+  ring::start(side.run(*peer));
+  const auto ran = (*main)->run();
+  (*network)->stop();  // before the side goes, whose channel is on it
+  if (!ran) return ran.error();
   auto outcome = side.outcome();
   if (outcome) outcome->memory_peak_bytes = peak_memory_bytes(RUSAGE_SELF);
   return outcome;
