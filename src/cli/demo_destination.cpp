@@ -3,17 +3,18 @@
 #include "cli/demo_destination.hpp"
 
 #include <sys/resource.h>
+#include <tidemark/migration_destination.hpp>
 
 #include <boost/asio/post.hpp>
 
-#include <optional>
+#include <string>
 #include <vector>
 
 #include "cli/demo_view.hpp"
 #include "cli/guest_memory.hpp"
-#include "migrate/destination.hpp"
+#include "cli/log.hpp"
+#include "ring/await.hpp"
 #include "ring/executor.hpp"
-#include "ring/tcp.hpp"
 #include "ring/uring_loop.hpp"
 
 namespace tidemark::cli {
@@ -55,52 +56,31 @@ class arrival final : public guest {
   std::vector<guest_memory> memory_;
 };
 
-class destination_side {
- public:
-  destination_side(ring::uring_loop& loop, const demo_request& request)
-      : loop_(loop), to_(loop.get_executor(), request.flip_byte) {}
-
-  task<void> run(ring::listener& at) {
-    outcome_ = co_await take_in(at);
-    loop_.stop();
-  }
-
-  result<std::uint64_t> outcome() { return std::move(outcome_); }
-
- private:
-  task<result<std::uint64_t>> take_in(ring::listener& at) {
-    auto accepted = co_await at.accept();
-    if (!accepted) co_return accepted.error();
-    at.close();
-    from_.emplace(loop_, std::move(*accepted), 0);
-    migrate::destination destination(*from_, to_, thread_workers(),
-                                     [this](const auto& wanted) { return to_.make_room(wanted); });
-    co_return co_await destination.run();
-  }
-
-  ring::uring_loop& loop_;
-  arrival to_;
-  std::optional<migrate::channel> from_;
-  result<std::uint64_t> outcome_ = make_error(operation::migrate, errc::closed);
-};
+task<void> take_in(migration_destination& arriving, ring::uring_loop& loop, result<migration_arrival>& outcome) {
+  outcome = co_await arriving.async_run(ring::resume_on{loop.get_executor()});
+  loop.stop();
+}
 
 }  // namespace
 
 result<destination_outcome> run_destination(const demo_request& request, demo_view& view) {
-  const auto at = ring::resolve(request.address);
-  if (!at) return at.error();
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
-  auto listener = ring::listener::open(**loop, *at);
-  if (!listener) return listener.error();
-  view.listening(request.address.substr(0, request.address.rfind(':')), (*listener)->port());
+  arrival to((*loop)->get_executor(), request.flip_byte);
+  auto arriving =
+      migration_destination::listen({(*loop)->get_executor(), to, [&to](const auto& wanted) { return to.make_room(wanted); },
+                                     [](const error& who) { log(log_level::warning, who.message()); }},
+                                    {.address = "tcp:" + request.address, .plain = true});
+  if (!arriving) return arriving.error();
+  const auto& address = (*arriving)->address();
+  view.listening(request.address.substr(0, request.address.rfind(':')),
+                 static_cast<unsigned>(std::stoul(address.substr(address.rfind(':') + 1))));
 
-  destination_side side(**loop, request);
-  ring::start(side.run(**listener));
+  result<migration_arrival> outcome = make_error(operation::migrate, errc::closed);
+  ring::start(take_in(**arriving, **loop, outcome));
   if (auto ran = (*loop)->run(); !ran) return ran.error();
-  auto received = side.outcome();
-  if (!received) return received.error();
-  return destination_outcome{*received, peak_memory_bytes(RUSAGE_SELF)};
+  if (!outcome) return outcome.error();
+  return destination_outcome{outcome->received_bytes, peak_memory_bytes(RUSAGE_SELF)};
 }
 
 }  // namespace tidemark::cli

@@ -3,13 +3,14 @@
 #include "migrate/channel.hpp"
 
 #include <algorithm>
+#include <boost/json/serialize.hpp>
+#include <cerrno>
+#include <chrono>
 #include <utility>
 
 namespace tidemark::migrate {
 
 using ring::task;
-
-namespace {
 
 error refusal_in(const frame& received) {
   const auto said = decode_object(received.body);
@@ -18,38 +19,55 @@ error refusal_in(const frame& received) {
                     "the peer refused: " + (reason ? *reason : std::string("no reason given")));
 }
 
-}  // namespace
+std::string encode_refusal(const error& why) {
+  return boost::json::serialize(boost::json::object{{"reason", why.message()}});
+}
 
-channel::channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, std::uint64_t bandwidth_bytes_per_s)
-    : loop_(loop), stream_(std::move(stream)), bandwidth_bytes_per_s_(bandwidth_bytes_per_s), pace_(loop) {}
+bool is_broken_connection(const error& failure) noexcept {
+  if (failure.code == make_error_code(errc::peer_closed)) return true;
+  if (failure.code.category() != boost::system::system_category()) return false;
+  switch (failure.code.value()) {
+    case ECONNRESET:
+    case ECONNREFUSED:
+    case ECONNABORTED:
+    case EPIPE:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
+    case ENOENT:  // a UNIX socket's file
+      return true;
+    default:
+      return false;
+  }
+}
+
+channel::channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream)
+    : loop_(loop), stream_(std::move(stream)), pace_(loop) {}
 
 task<void> channel::await_turn(std::uint64_t bytes) {
-  if (bandwidth_bytes_per_s_ == 0) co_return;
+  const auto limit = bandwidth_bytes_per_s_.load();
+  if (limit == 0) co_return;
   const auto now = loop_.now();
   if (free_at_ > now) co_await pace_.until(free_at_);
   // What a late timer lost is made good by the next frames, for up to 10 ms: the average keeps to the limit, idle time is
   // not saved up.
   free_at_ = std::max(free_at_, now - std::chrono::milliseconds(10));
-  free_at_ += std::chrono::nanoseconds(
-      static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bandwidth_bytes_per_s_)));
+  free_at_ +=
+      std::chrono::nanoseconds(static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(limit)));
 }
 
-task<result<void>> channel::send_frame(frame_type type, std::string body, std::vector<iovec> payload) {
+task<result<std::uint64_t>> channel::send(frame_type type, std::string body, std::vector<iovec> payload) {
   const auto turn = co_await sending_.lock();
   std::uint64_t payload_bytes = 0;
   for (const auto& part : payload) payload_bytes += part.iov_len;
-  co_await await_turn(payload_bytes);
-  auto head = make_head(type, sent_frames_++, body, payload_bytes);
+  if (payload_bytes != 0) co_await await_turn(payload_bytes);
+  const auto sequence = sent_frames_++;
+  auto head = make_head(type, sequence, body, payload_bytes);
   payload.insert(payload.begin(), {iovec{&head, sizeof head}, iovec{body.data(), body.size()}});
-  co_return co_await stream_->write(payload);
-}
-
-task<result<void>> channel::send(frame_type type, std::string body) { return send_frame(type, std::move(body), {}); }
-
-task<result<void>> channel::send_pages(std::vector<page_run> runs, const std::vector<ram_block>& blocks) {
-  for (const auto& part : frames_of(runs))
-    if (auto sent = co_await send_frame(frame_type::pages, encode_runs(part), parts_of(part, blocks)); !sent) co_return sent;
-  co_return result<void>{};
+  if (auto sent = co_await stream_->write(payload); !sent) co_return sent.error();
+  wire_bytes_ += sizeof head + body.size() + payload_bytes;
+  co_return sequence;
 }
 
 task<result<frame>> channel::receive() {
@@ -67,26 +85,12 @@ task<result<frame>> channel::receive() {
 
 task<result<void>> channel::receive_payload(std::vector<iovec> parts) { co_return co_await stream_->read(parts); }
 
-task<error> channel::why_failed(error seen) {
-  if (seen.code != make_error_code(errc::peer_closed)) co_return seen;
-  const auto last = co_await receive();
-  co_return last && last->head.type == frame_type::refusal ? refusal_in(*last) : seen;
-}
-
 task<result<frame>> channel::expect(frame_type type) {
   auto received = co_await receive();
   if (!received || received->head.type == type) co_return received;
   if (received->head.type == frame_type::refusal) co_return refusal_in(*received);
   co_return protocol_error("a " + std::string(name_of(received->head.type)) + " frame came where " +
                            std::string(name_of(type)) + " was due");
-}
-
-std::vector<iovec> parts_of(std::span<const page_run> runs, const std::vector<ram_block>& blocks) {
-  std::vector<iovec> parts;
-  parts.reserve(runs.size() + 2);  // the head and the body go in front
-  for (const auto& run : runs)
-    parts.push_back({blocks[run.block].host + run.first_page * page_bytes, run.pages * page_bytes});
-  return parts;
 }
 
 }  // namespace tidemark::migrate

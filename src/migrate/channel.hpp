@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Frames over one byte stream, at a bounded bandwidth. Pages leave straight from guest memory, in one gather a frame, and
-// are never copied.
+// Frames over one byte stream, at a bounded bandwidth.
 //
-// Threading: the stream's loop, all of it. Senders take turns in the order they came; one receiver.
-// Memory: the RAM blocks stay mapped until the tasks complete.
+// Threading: the stream's loop, all of it; set_bandwidth() and wire_bytes() from any thread. Senders take turns in the order
+// they came; one receiver.
+// Memory: a payload stays mapped until the task completes.
 
 #pragma once
 
-#include <tidemark/migration.hpp>
+#include <sys/uio.h>
+#include <tidemark/error.hpp>
 
-#include <chrono>
+#include <atomic>
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "migrate/wire.hpp"
 #include "ring/byte_stream.hpp"
@@ -22,33 +26,33 @@ namespace tidemark::migrate {
 
 class channel {
  public:
-  /// `bandwidth_bytes_per_s` 0: unlimited.
-  channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, std::uint64_t bandwidth_bytes_per_s);
+  channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream);
 
   ring::loop& loop() noexcept { return loop_; }
 
-  ring::task<result<void>> send(frame_type type, std::string body = {});
-  /// In as many frames as it takes.
-  ring::task<result<void>> send_pages(std::vector<page_run> runs, const std::vector<ram_block>& blocks);
+  /// 0: unlimited. From the next frame on.
+  void set_bandwidth(std::uint64_t bytes_per_s) noexcept { bandwidth_bytes_per_s_ = bytes_per_s; }
+  /// Sent so far.
+  std::uint64_t wire_bytes() const noexcept { return wire_bytes_; }
+
+  /// Completes when the kernel has taken it: with the frame's sequence number.
+  ring::task<result<std::uint64_t>> send(frame_type type, std::string body = {}, std::vector<iovec> payload = {});
 
   /// The next frame, checked; a payload is then still in the stream, for receive_payload.
   ring::task<result<frame>> receive();
   ring::task<result<void>> receive_payload(std::vector<iovec> parts);
   /// The next frame, which must be of this type: a refusal becomes an error with the peer's reason.
   ring::task<result<frame>> expect(frame_type type);
-  /// After `seen`: a peer that refuses says why and leaves, so whoever is sending sees a broken connection first. Its
-  /// reason, if one came; else `seen`.
-  ring::task<error> why_failed(error seen);
 
   void close() noexcept { stream_->close(); }
 
  private:
   ring::task<void> await_turn(std::uint64_t bytes);
-  ring::task<result<void>> send_frame(frame_type type, std::string body, std::vector<iovec> payload);
 
   ring::loop& loop_;
   std::unique_ptr<ring::byte_stream> stream_;
-  std::uint64_t bandwidth_bytes_per_s_;
+  std::atomic<std::uint64_t> bandwidth_bytes_per_s_ = 0;
+  std::atomic<std::uint64_t> wire_bytes_ = 0;
   ring::mutex sending_;
   ring::timer pace_;
   ring::clock::time_point free_at_{};
@@ -56,7 +60,11 @@ class channel {
   std::uint64_t received_frames_ = 0;
 };
 
-/// The parts of guest memory that `runs` name, in their order.
-std::vector<iovec> parts_of(std::span<const page_run> runs, const std::vector<ram_block>& blocks);
+/// The error that a `refusal` frame carries.
+error refusal_in(const frame& received);
+std::string encode_refusal(const error& why);
+
+/// Whether it is the connection that failed, and not one of its ends: it may be made anew.
+bool is_broken_connection(const error& failure) noexcept;
 
 }  // namespace tidemark::migrate

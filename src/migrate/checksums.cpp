@@ -48,7 +48,7 @@ result<std::vector<std::string>> decode_checksums(std::string_view body, std::si
   const auto object = decode_object(body);
   if (!object) return object.error();
   const auto* list = object->if_contains("blocks");
-  if (!list || !list->is_array() || list->get_array().size() != blocks)
+  if (!list || !list->is_array() || (list->get_array().size() != blocks && !list->get_array().empty()))
     return protocol_error("the checksums are not one for each RAM block");
   std::vector<std::string> sums;
   for (const auto& item : list->get_array()) {

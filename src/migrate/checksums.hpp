@@ -18,6 +18,7 @@ namespace tidemark::migrate {
 std::vector<std::string> checksums_of(const std::vector<ram_block>& blocks);
 
 std::string encode_checksums(const std::vector<std::string>& sums);
+/// One for each block, or none at all: then nothing is to be compared.
 result<std::vector<std::string>> decode_checksums(std::string_view body, std::size_t blocks);
 
 }  // namespace tidemark::migrate

@@ -3,122 +3,288 @@
 #include "migrate/destination.hpp"
 
 #include <algorithm>
+#include <boost/asio/error.hpp>
 #include <boost/json/serialize.hpp>
 #include <utility>
 
 #include "migrate/checksums.hpp"
 #include "migrate/guest_calls.hpp"
-#include "ring/executor.hpp"
 #include "ring/offload.hpp"
+#include "ring/sleep.hpp"
 
 namespace tidemark::migrate {
 
 namespace json = boost::json;
 using ring::task;
+using namespace std::chrono_literals;
 
 namespace {
+
+constexpr auto first_words_within = 10s;
+constexpr auto window_max = std::chrono::milliseconds(1h);
+constexpr std::size_t connections_max = 2 * std::size_t{channels_max};
 
 bool fits(const std::vector<ram_block>& room, const std::vector<block_description>& wanted) {
   return std::equal(room.begin(), room.end(), wanted.begin(), wanted.end(),
                     [](const ram_block& a, const block_description& b) { return a.size == b.size; });
 }
 
+bool same_session(const hello& a, const hello& b) {
+  return a.of == b.of && a.channels == b.channels && a.devices == b.devices &&
+         std::equal(a.blocks.begin(), a.blocks.end(), b.blocks.begin(), b.blocks.end(),
+                    [](const auto& x, const auto& y) { return x.name == y.name && x.size == y.size; });
+}
+
 }  // namespace
 
-destination::destination(channel& from, guest& vm, workers& threads, make_room_call make_room)
-    : from_(from), vm_(vm), threads_(threads), make_room_(std::move(make_room)), executor_(from.loop().get_executor()) {}
+destination::destination(parts with) : with_(std::move(with)) {}
 
 task<result<std::uint64_t>> destination::run() {
-  auto done = co_await take_in();
-  if (done) co_return received_bytes_;
-  auto failure = done.error();
-  if (!running_) {
-    if (failure.code != make_error_code(errc::peer_closed)) co_await refuse(failure);
-    failure.undone = "the guest does not run here";
+  ring::start(accept_all());
+  while (!outcome_) co_await changed_.wait();
+  with_.from.close();
+  drop_connections(outcome_->has_error() && !running_ ? std::optional(outcome_->error()) : std::nullopt);
+  while (serving_ != 0) co_await changed_.wait();
+  auto outcome = std::move(*outcome_);
+  if (!outcome && !running_ && outcome.error().undone.empty()) outcome.error().undone = "the guest does not run here";
+  co_return outcome;
+}
+
+void destination::cancel() {
+  if (running_) return;
+  end(error{boost::asio::error::operation_aborted, operation::migrate, {}, "the migration was cancelled", {}});
+}
+
+void destination::end(result<std::uint64_t> outcome) {
+  if (!outcome_) outcome_ = std::move(outcome);
+  changed_.notify();
+}
+
+/// What is under way on them fails. The source hears `why` on each of them, whichever it listens to.
+void destination::drop_connections(const std::optional<error>& why) {
+  for (const auto& one : std::exchange(connected_, {})) ring::start(drop(one, why));
+}
+
+task<void> destination::drop(connection one, std::optional<error> why) {
+  ++serving_;
+  co_await on(one, [](connection dropped, std::optional<error> reason) -> task<result<void>> {
+    if (reason) co_await dropped->refuse(*reason);
+    dropped->wire().close();
+    co_return result<void>{};
+  }(one, std::move(why)));
+  --serving_;
+  changed_.notify();
+}
+
+task<void> destination::accept_all() {
+  ++serving_;
+  while (!outcome_) {
+    auto came = co_await with_.from.next();
+    if (!came) {
+      if (came.error().code != make_error_code(errc::closed)) end(came.error());
+      break;
+    }
+    if (connected_.size() >= connections_max) continue;
+    ring::start(serve(std::make_shared<incoming>(std::move(*came))));
   }
-  from_.close();
-  co_return failure;
+  --serving_;
+  changed_.notify();
 }
 
-/// Tells the source why, if it still listens; it then goes on running the guest.
-task<void> destination::refuse(const error& why) {
-  json::object said;
-  said["reason"] = why.message();
-  (void)co_await from_.send(frame_type::refusal, json::serialize(said));
+task<void> destination::serve(connection from) {
+  ++serving_;
+  connected_.push_back(from);
+  auto first = co_await on(from, from->receive_by(with_.clock.now() + first_words_within));
+  if (outcome_) {
+    co_await refuse_stranger(from, outcome_->has_error() ? outcome_->error() : make_error(operation::receive, errc::closed));
+  } else if (!first) {
+    co_await refuse_stranger(from, first.error());
+  } else if (first->head.type == frame_type::hello) {
+    co_await greet(from, *first);
+  } else if (first->head.type == frame_type::join) {
+    co_await serve_data(from, *first);
+  } else {
+    co_await refuse_stranger(
+        from, protocol_error("a " + std::string(name_of(first->head.type)) + " frame came where hello was due"));
+  }
+  if (std::erase(connected_, from) != 0) co_await drop(from, std::nullopt);
+  --serving_;
+  changed_.notify();
 }
 
-task<result<void>> destination::take_in() {
-  if (auto done = co_await greet(); !done) co_return done;
-  if (auto done = co_await receive_pages(); !done) co_return done;
+task<void> destination::refuse_stranger(const connection& from, error why) {
+  if (!outcome_) with_.stranger(why);
+  std::erase(connected_, from);
+  co_await drop(from, std::move(why));
+}
+
+task<void> destination::greet(connection from, const frame& first) {
+  const auto said = decode_hello(first.body);
+  if (!said) {
+    co_await refuse_stranger(from, said.error());
+    co_return;
+  }
+  if (session_ && !same_session(*session_, *said)) {
+    co_await refuse_stranger(from, kernel_error(operation::migrate, EBUSY, {}, "another migration is under way here"));
+    co_return;
+  }
+  bool resumed = false;
+  auto begun = co_await begin(from, *said, resumed);
+  if (!begun) {
+    co_await refuse_stranger(from, begun.error());
+    if (!session_) end(begun.error());
+    co_return;
+  }
+  co_await serve_control(from, said->attempt, resumed);
+}
+
+/// A new session, or a new attempt at the one there is: then whoever writes for the last one has to be gone first.
+task<result<void>> destination::begin(const connection& from, const hello& said, bool& resumed) {
+  if (!session_) {
+    if (auto made = make_room(said); !made) co_return made;
+    session_ = said;
+  } else if (said.attempt <= attempt_) {
+    co_return protocol_error("this attempt of the migration is over");
+  } else {
+    resumed = true;
+  }
+  attempt_ = said.attempt;
+  finals_ = 0;
+  joined_.assign(said.channels, false);
+  joined_[0] = true;
+  std::erase(connected_, from);
+  drop_connections(std::nullopt);
+  connected_.push_back(from);
+  changed_.notify();
+  while (taking_in_ != 0) co_await changed_.wait();
+  if (attempt_ != said.attempt) co_return protocol_error("this attempt of the migration is over");
   co_return result<void>{};
 }
 
-task<result<void>> destination::greet() {
-  auto hello = co_await from_.expect(frame_type::hello);
-  if (!hello) co_return hello.error();
-  auto wanted = decode_hello(hello->body);
-  if (!wanted) co_return wanted.error();
-  auto room = make_room_(*wanted);
-  if (!room) co_return room.error();
-  if (!fits(*room, *wanted))
-    co_return make_error(operation::migrate, errc::region_unknown, {},
-                         "the room made is not one block of the same size for each of the source's");
-  blocks_ = std::move(*room);
-  co_return co_await from_.send(frame_type::welcome);
+result<void> destination::make_room(const hello& said) {
+  if (!said.devices.empty())
+    return make_error(operation::migrate, errc::region_unknown, {}, "the guest has no devices here, and the source's has");
+  auto room = with_.make_room(said.blocks);
+  if (!room) return room.error();
+  if (!fits(*room, said.blocks))
+    return make_error(operation::migrate, errc::region_unknown, {},
+                      "the room made is not one block of the same size for each of the source's");
+  room_ = std::make_shared<arrival_room>(arrival_room{said.of.key, std::move(*room), said.devices.size(), {}});
+  return {};
 }
 
-task<result<void>> destination::receive_pages() {
-  for (;;) {
-    auto next = co_await from_.receive();
-    if (!next) co_return next.error();
-    if (next->head.type == frame_type::final) co_return co_await take_over(*next);
-    if (next->head.type != frame_type::pages)
-      co_return protocol_error("a " + std::string(name_of(next->head.type)) + " frame came where pages were due");
-    if (auto written = co_await write_pages(*next); !written) co_return written;
+task<void> destination::serve_control(connection from, std::uint64_t attempt, bool resumed) {
+  auto done = co_await on(from, from->say(frame_type::welcome, encode_welcome({resumed, running_})));
+  if (done && !running_) {
+    done = co_await take_in(from);
+    if (done) done = co_await finish(from, attempt);
+  }
+  if (done) done = co_await compare(from);
+  if (done) {
+    end(received_bytes_);
+  } else {
+    co_await lost(from, attempt, done.error());
   }
 }
 
-task<result<void>> destination::write_pages(const frame& pages) {
-  const auto runs = decode_runs(pages, blocks_);
-  if (!runs) co_return runs.error();
-  received_bytes_ += pages.head.payload_bytes;
-  co_return co_await from_.receive_payload(parts_of(*runs, blocks_));
+task<void> destination::serve_data(connection from, const frame& first) {
+  const auto said = decode_join(first.body);
+  const bool known = said && session_ && said->id == session_->of.id && said->attempt == attempt_ && !running_ &&
+                     said->channel < session_->channels && !joined_[said->channel];
+  if (!known) {
+    co_await refuse_stranger(
+        from, said ? protocol_error("this channel belongs to no migration that is under way here") : said.error());
+    co_return;
+  }
+  joined_[said->channel] = true;
+  auto done = co_await take_in(from);
+  if (!done) {
+    co_await lost(from, said->attempt, done.error());
+    co_return;
+  }
+  // The source may still have to be told why another channel failed; it closes this one.
+  while (attempt_ == said->attempt && !outcome_ && !running_) co_await changed_.wait();
 }
 
-task<result<void>> destination::take_over(const frame& final) {
-  const auto said = decode_object(final.body);
-  const auto pages = said ? number_in(*said, "pages") : said.error();
-  if (!pages) co_return pages.error();
-  if (*pages != received_bytes_ / page_bytes)
-    co_return protocol_error("the source sent " + std::to_string(*pages) + " pages, " +
-                             std::to_string(received_bytes_ / page_bytes) + " came");
-  if (auto sent = co_await from_.send(frame_type::ready); !sent) co_return sent;
-  if (auto go = co_await from_.expect(frame_type::go); !go) co_return go.error();
-  if (auto resumed = co_await resume_guest(vm_, {executor_}); !resumed) co_return resumed;
-  running_ = true;
-  if (auto sent = co_await from_.send(frame_type::running); !sent) co_return sent;
-  co_return co_await compare();
+task<result<void>> destination::take_in(const connection& from) {
+  ++taking_in_;
+  const auto attempt = attempt_;
+  auto done = co_await on(from, from->take_in(*room_));
+  received_bytes_ += from->received_bytes();
+  --taking_in_;
+  if (done && attempt == attempt_) ++finals_;
+  changed_.notify();
+  co_return done;
 }
 
-task<result<void>> destination::compare() {
-  auto asked = co_await from_.receive();
-  if (!asked && asked.error().code == make_error_code(errc::peer_closed))
-    co_return result<void>{};  // a source that does not compare leaves
+/// All has come on this channel: waits for the others, then takes the guest over.
+task<result<void>> destination::finish(const connection& control, std::uint64_t attempt) {
+  while (finals_ != session_->channels && attempt == attempt_ && !outcome_) co_await changed_.wait();
+  if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
+  if (auto sent = co_await on(control, control->say(frame_type::ready)); !sent) co_return sent;
+  auto go = co_await on(control, control->wire().expect(frame_type::go));
+  if (!go) co_return go.error();
+  if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
+  running_ = true;  // from here on nobody is told otherwise
+  if (auto resumed = co_await resume_guest(with_.vm, {with_.executor}); !resumed) {
+    running_ = false;
+    end(resumed.error());
+    co_return resumed;
+  }
+  changed_.notify();
+  co_return co_await on(control, control->say(frame_type::running));
+}
+
+task<result<void>> destination::compare(const connection& control) {
+  auto asked = co_await on(control, control->wire().expect(frame_type::checksums));
   if (!asked) co_return asked.error();
-  if (asked->head.type != frame_type::checksums)
-    co_return protocol_error("a " + std::string(name_of(asked->head.type)) + " frame came where checksums were due");
-  const auto theirs = decode_checksums(asked->body, blocks_.size());
+  const auto theirs = decode_checksums(asked->body, room_->blocks.size());
   if (!theirs) co_return theirs.error();
-  const auto ours = co_await ring::offload(threads_, executor_, [this] { return checksums_of(blocks_); });
-  std::string differing;
-  for (std::size_t i = 0; i < blocks_.size(); ++i)
-    if (ours[i] != (*theirs)[i]) differing += (differing.empty() ? "" : ", ") + blocks_[i].name;
+  std::vector<std::string> ours;
+  if (!theirs->empty())
+    ours = co_await ring::offload(with_.threads, with_.executor, [this] { return checksums_of(room_->blocks); });
   json::object verdict;
-  verdict["differing"] = differing;
-  if (auto sent = co_await from_.send(frame_type::verdict, json::serialize(verdict)); !sent) co_return sent;
-  if (!differing.empty())
-    co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + differing);
-  co_return result<void>{};
+  const auto names = differing(*theirs, ours);
+  verdict["differing"] = names;
+  auto sent = co_await on(control, control->say(frame_type::verdict, json::serialize(verdict)));
+  if (!names.empty()) end(make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + names));
+  co_return result<void>{};  // the source's last word came: whether ours does, too, changes nothing
+}
+
+std::string destination::differing(const std::vector<std::string>& theirs, const std::vector<std::string>& ours) const {
+  std::string names;
+  for (std::size_t i = 0; i != theirs.size(); ++i)
+    if (ours[i] != theirs[i]) names += (names.empty() ? "" : ", ") + room_->blocks[i].name;
+  return names;
+}
+
+/// A connection of an attempt that is over says nothing new.
+task<void> destination::lost(const connection& from, std::uint64_t attempt, error why) {
+  if (attempt != attempt_ || outcome_) co_return;
+  const bool broken = is_broken_connection(why) || why.code == make_error_code(errc::closed);
+  if (!broken) {
+    if (running_) why.undone = "the guest runs here";
+    end(std::move(why));
+    co_return;
+  }
+  std::erase(connected_, from);
+  drop_connections(std::nullopt);
+  co_await wait_for_source(attempt, std::move(why));
+}
+
+/// One wait an attempt, however many of its connections broke.
+task<void> destination::wait_for_source(std::uint64_t attempt, error why) {
+  if (std::exchange(waited_for_, attempt) == attempt) co_return;
+  const auto window = std::min(std::chrono::milliseconds(session_->recovery_window_ms), window_max);
+  const auto until = with_.clock.now() + window;
+  const auto waits = [&] { return attempt == attempt_ && !outcome_; };
+  while (waits() && with_.clock.now() < until) co_await ring::sleep(with_.clock, 20ms, {with_.executor});
+  if (!waits()) co_return;
+  if (running_) {
+    end(received_bytes_);
+  } else {
+    end(std::move(why));
+  }
 }
 
 }  // namespace tidemark::migrate

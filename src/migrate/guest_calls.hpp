@@ -22,4 +22,9 @@ inline auto resume_guest(guest& vm, ring::resume_on here) {
       [&vm](auto handler) { vm.start_resume(completion<void>(std::move(handler))); }, here);
 }
 
+inline auto throttle_guest(guest& vm, unsigned percent, ring::resume_on here) {
+  return boost::asio::async_initiate<ring::resume_on, void(result<void>)>(
+      [&vm, percent](auto handler) { vm.start_throttle(percent, completion<void>(std::move(handler))); }, here);
+}
+
 }  // namespace tidemark::migrate

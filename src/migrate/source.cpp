@@ -4,36 +4,25 @@
 
 #include <algorithm>
 #include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/json/serialize.hpp>
 #include <utility>
 
+#include "migrate/channel.hpp"
 #include "migrate/checksums.hpp"
 #include "migrate/guest_calls.hpp"
 #include "ring/offload.hpp"
+#include "ring/sleep.hpp"
 
 namespace tidemark::migrate {
 
 using ring::task;
-
-namespace {
-
-double seconds(std::chrono::nanoseconds time) noexcept { return std::chrono::duration<double>(time).count(); }
-
-std::uint64_t per_second(std::uint64_t bytes, std::chrono::nanoseconds time) noexcept {
-  return time.count() <= 0 ? 0 : static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds(time));
-}
-
-std::chrono::nanoseconds time_for(std::uint64_t bytes, std::uint64_t bytes_per_s) noexcept {
-  if (bytes_per_s == 0) return std::chrono::nanoseconds::max();
-  return std::chrono::nanoseconds(
-      static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_s)));
-}
-
-}  // namespace
+using namespace std::chrono_literals;
 
 source::source(parts with, migration_options options, progress_call on_progress)
-    : with_(std::move(with)), here_{with_.executor}, options_(options), on_progress_(std::move(on_progress)) {
+    : with_(std::move(with)),
+      here_{with_.executor},
+      options_(options),
+      on_progress_(std::move(on_progress)),
+      pace_(options_) {
   for (const auto& block : with_.space.blocks()) progress_.total_bytes += block.size;
 }
 
@@ -43,112 +32,92 @@ task<result<migration_summary>> source::run() {
   const auto done = co_await migrate();
   under_way_ = false;
   if (!done) co_return co_await give_up(done.error());
-  summary_.total = now() - began_;
+  co_await with_.to.leave(nullptr);
+  summary_.channels = with_.to.channels();
+  summary_.total_bytes = progress_.total_bytes;
   summary_.sent_bytes = progress_.sent_bytes;
+  summary_.zero_bytes = progress_.zero_bytes;
+  summary_.repeated_bytes = progress_.repeated_bytes;
+  summary_.device_bytes = progress_.device_bytes;
+  summary_.recoveries = progress_.recoveries;
   co_return summary_;
 }
 
 task<result<void>> source::migrate() {
-  if (auto done = co_await greet(); !done) co_return done;
-  if (auto done = co_await with_.stream.async_start(here_); !done) co_return done;
-  tracking_ = true;
-  if (auto done = co_await pre_copy(); !done) co_return done;
-  if (auto done = co_await stop_and_copy(); !done) co_return done;
+  if (auto done = co_await open(); !done) co_return done;
+  if (with_.to.takes_pages()) {
+    if (auto done = co_await with_.stream.async_start(here_); !done) co_return done;
+    tracking_ = true;
+  }
+  for (;;) {
+    auto done = co_await send_all();
+    if (done) break;
+    if (auto again = co_await recover(done.error()); !again) co_return again;
+  }
   if (auto done = co_await hand_over(); !done) co_return done;
-  if (!options_.compare) co_return result<void>{};
   co_return co_await compare();
 }
 
-/// After this nothing of the migration is left; what it returns says why, and where the guest is.
-task<error> source::give_up(error failure) {
-  failure = co_await on_channel(leave(with_.to, std::move(failure), handed_over_));
-  if (handed_over_) {
-    if (failure.undone.empty()) failure.undone = "the guest runs at the destination and stays paused here";
-    co_return failure;
-  }
-  if (const auto go_on = check_cancelled(); !go_on) failure = go_on.error();
-  co_await go_on_here(failure);
-  co_return failure;
+task<result<void>> source::open() {
+  report(migration_phase::connecting);
+  with_.to.set_bandwidth(options_.bandwidth_bytes_per_s);
+  auto opened = co_await with_.to.open();
+  if (!opened) co_return opened.error();
+  co_return check_cancelled();
 }
 
-/// On the channel's loop: closes it. Why it had to be, as a destination without a guest may have said.
-task<error> source::leave(channel& to, error failure, bool handed_over) {
-  if (!handed_over) failure = co_await to.why_failed(std::move(failure));
-  to.close();
-  co_return failure;
-}
-
-/// The guest running, at once, and then everything as it was before the migration.
-task<void> source::go_on_here(error& failure) {
-  failure.undone = "the guest runs on here, its memory and mappings as before";
-  if (std::exchange(paused_, false))
-    if (auto resumed = co_await resume_guest(with_.vm, here_); !resumed)
-      failure.undone =
-          "memory and mappings are as before, but the guest cannot be resumed here: " + resumed.error().message();
-  if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
-}
-
-void source::cancel() noexcept {
-  if (handed_over_ || std::exchange(cancelled_, true) || !under_way_) return;
-  // give_up() goes through the same loop behind this, so the channel is still there.
-  boost::asio::post(with_.to.loop().get_executor(), [&to = with_.to] { to.close(); });
-}
-
-result<void> source::check_cancelled() const {
-  if (cancelled_)
-    return error{boost::asio::error::operation_aborted, operation::migrate, {}, "the migration was cancelled", {}};
-  return {};
-}
-
-task<result<void>> source::greet() {
-  if (auto sent = co_await on_channel(with_.to.send(frame_type::hello, encode_hello(with_.space.blocks()))); !sent)
-    co_return sent;
-  auto answer = co_await on_channel(with_.to.expect(frame_type::welcome));
-  if (!answer) co_return answer.error();
-  co_return result<void>{};
+/// Until everything is in place at the destination, and the guest paused here.
+task<result<void>> source::send_all() {
+  if (with_.to.takes_pages())
+    if (auto done = co_await pre_copy(); !done) co_return done;
+  co_return co_await stop_and_copy();
 }
 
 task<result<void>> source::pre_copy() {
   for (;;) {
     if (auto go_on = check_cancelled(); !go_on) co_return go_on;
-    const auto asked_at = now();
-    auto round = co_await with_.stream.async_begin_round(here_);
-    if (!round) co_return round.error();
-    note_round(*round, asked_at);
-    const bool enough = round->number > 1 && (fits_downtime() || round->number > options_.rounds_max);
-    if (enough) co_return result<void>{};
-    summary_.rounds = round->number;
+    dirty_round round;
+    if (auto done = co_await touch(); !done) co_return done;
+    if (auto done = co_await begin_round(round); !done) co_return done;
+    report(migration_phase::pre_copy);
+    if (pace_.should_switch(progress_.remaining_bytes, 0)) co_return result<void>{};
+    co_await throttle(pace_.throttle_percent());
+    summary_.rounds = round.number;
     if (auto sent = co_await send_round(); !sent) co_return sent;
   }
 }
 
-/// What a new round says about rates. The first round is everything, which is no rate.
-void source::note_round(const dirty_round& round, ring::clock::time_point asked_at) {
+task<result<void>> source::touch() {
+  const auto began = now();
+  if (auto done = co_await with_.to.touch(); !done) co_return done;
+  pace_.touched(now() - began);
+  co_return result<void>{};
+}
+
+task<result<void>> source::begin_round(dirty_round& round) {
+  co_await with_.to.begin_round();
+  const auto asked_at = now();
+  auto begun = co_await with_.stream.async_begin_round(here_);
+  if (!begun) co_return begun.error();
+  round = *begun;
   progress_.round = round.number;
   progress_.remaining_bytes = round.dirty_pages * page_bytes;
-  if (round.number > 1) progress_.dirty_bytes_per_s = per_second(progress_.remaining_bytes, asked_at - synced_at_);
-  synced_at_ = asked_at;
-  round_began_ = now();
-  round_began_bytes_ = progress_.sent_bytes;
-  report();
+  if (paused_) co_return result<void>{};  // who stands still tells nothing of his pace
+  pace_.round_came(round.number, progress_.remaining_bytes, asked_at, now());
+  progress_.dirty_bytes_per_s = pace_.dirty_bytes_per_s();
+  co_return result<void>{};
 }
 
-bool source::fits_downtime() const noexcept {
-  return progress_.remaining_bytes == 0 || time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s) <=
-                                               std::chrono::nanoseconds(options_.downtime_target);
-}
-
-void source::report() {
-  progress_.elapsed = now() - began_;
-  progress_.predicted.send = progress_.remaining_bytes == 0
-                                     ? std::chrono::nanoseconds(0)
-                                     : time_for(progress_.remaining_bytes, progress_.bandwidth_bytes_per_s);
-  progress_.phase = paused_ ? migration_phase::stop_and_copy : migration_phase::pre_copy;
-  if (on_progress_) on_progress_(progress_);
+/// A guest that cannot be slowed down goes on as it is: then it is the rounds that end.
+task<void> source::throttle(unsigned percent) {
+  if (!options_.throttle || percent == progress_.throttle_percent || !with_.vm.can_throttle()) co_return;
+  const auto done = co_await throttle_guest(with_.vm, percent, here_);
+  if (done) progress_.throttle_percent = percent;
 }
 
 task<result<void>> source::send_round() {
   std::optional<error> failure;
+  pace_.sending_began(now());
   ring::latch senders(batches_in_flight);
   for (std::size_t i = 0; i < batches_in_flight; ++i)
     ring::start([](task<void> sender, ring::latch& done) -> task<> {
@@ -162,82 +131,188 @@ task<result<void>> source::send_round() {
 
 task<void> source::send_batches(std::optional<error>& failure) {
   while (!failure && !cancelled_) {
+    if (held_ && !paused_) {
+      report(migration_phase::held);
+      co_await released_.wait();
+      pace_.sending_began(now());
+      progress_.phase = migration_phase::pre_copy;
+      continue;
+    }
     auto batch = co_await with_.stream.async_next(here_);
-    if (!batch) failure = batch.error();
+    if (!batch && !failure) failure = batch.error();
     if (!batch || batch->empty()) co_return;
-    auto sent = co_await on_channel(with_.to.send_pages({batch->runs().begin(), batch->runs().end()}, with_.space.blocks()));
+    auto sent = co_await with_.to.send(batch->runs());
     if (!sent) {
-      failure = sent.error();
+      if (!failure) failure = sent.error();
       co_return;
     }
     batch->acknowledge();
-    const auto bytes = batch->pages() * page_bytes;
-    progress_.sent_bytes += bytes;
-    progress_.remaining_bytes -= std::min(progress_.remaining_bytes, bytes);
-    progress_.bandwidth_bytes_per_s = per_second(progress_.sent_bytes - round_began_bytes_, now() - round_began_);
-    report();
+    note_sent(batch->pages(), *sent);
   }
+}
+
+void source::note_sent(std::uint64_t pages, const delivery& how) {
+  const auto bytes = pages * page_bytes;
+  progress_.sent_bytes += bytes;
+  progress_.zero_bytes += how.zero_pages * page_bytes;
+  progress_.repeated_bytes += how.repeated_pages * page_bytes;
+  progress_.remaining_bytes -= std::min(progress_.remaining_bytes, bytes);
+  pace_.arrived(bytes, now());
+  report();
+}
+
+void source::report(migration_phase phase) {
+  progress_.phase = phase;
+  progress_.elapsed = now() - began_;
+  progress_.wire_bytes = with_.to.wire_bytes();
+  progress_.bandwidth_bytes_per_s = pace_.bandwidth_bytes_per_s();
+  progress_.predicted = pace_.predict(progress_.remaining_bytes, 0);
+  if (on_progress_) on_progress_(progress_);
 }
 
 task<result<void>> source::stop_and_copy() {
   summary_.predicted = progress_.predicted;
   paused_at_ = now();
   paused_ = true;
+  report(migration_phase::stop_and_copy);
   if (auto done = co_await pause_guest(with_.vm, here_); !done) co_return done;
+  summary_.blackout.pause = now() - paused_at_;
   const auto before = progress_.sent_bytes;
-  auto round = co_await with_.stream.async_begin_round(here_);
-  if (!round) co_return round.error();
-  progress_.remaining_bytes = round->dirty_pages * page_bytes;
-  round_began_ = now();
-  round_began_bytes_ = before;
-  report();
-  if (auto sent = co_await send_round(); !sent) co_return sent;
+  if (auto done = co_await send_rest(); !done) co_return done;
   summary_.stop_and_copy_bytes = progress_.sent_bytes - before;
   co_return result<void>{};
 }
 
-/// On the channel's loop: hands the guest over, and waits until the destination says that it runs.
-task<result<frame>> source::go(channel& to) {
-  if (auto sent = co_await to.send(frame_type::go); !sent) co_return sent.error();
-  co_return co_await to.expect(frame_type::running);
+task<result<void>> source::send_rest() {
+  const auto began = now();
+  if (with_.to.takes_pages()) {
+    dirty_round round;
+    if (auto done = co_await begin_round(round); !done) co_return done;
+    summary_.blackout.sync = now() - began;
+    report();
+    if (auto sent = co_await send_round(); !sent) co_return sent;
+  }
+  if (auto done = co_await with_.to.finish(); !done) co_return done;
+  summary_.blackout.send = now() - began - summary_.blackout.sync;
+  co_return check_cancelled();
 }
 
 task<result<void>> source::hand_over() {
-  boost::json::object total;
-  total["pages"] = progress_.sent_bytes / page_bytes;
-  auto sent = co_await on_channel(with_.to.send(frame_type::final, boost::json::serialize(total)));
-  if (!sent) co_return sent;
-  auto ready = co_await on_channel(with_.to.expect(frame_type::ready));
-  if (!ready) co_return ready.error();
-  // Tracking ends while this side still owns the guest: after `go` nothing here may fail the migration.
-  if (auto stopped = co_await with_.stream.async_stop(here_); !stopped) co_return stopped;
-  tracking_ = false;
+  const auto began = now();
+  // Tracking ends while this side still owns the guest: after the hand-over nothing here may fail the migration.
+  if (std::exchange(tracking_, false))
+    if (auto stopped = co_await with_.stream.async_stop(here_); !stopped) co_return stopped;
   if (auto go_on = check_cancelled(); !go_on) co_return go_on;
-
-  handed_over_ = true;
-  auto running = co_await on_channel(go(with_.to));
-  if (!running) {
-    auto failure = make_error(operation::migrate, errc::undecided, {}, running.error().message());
-    failure.undone = "the guest stays paused here: look whether the destination runs it before you resume it";
-    co_return failure;
+  auto done = result<void>{};
+  if (with_.to.takes_over()) {
+    handed_over_ = true;
+    report(migration_phase::handed_over);
+    done = co_await run_there();
+  } else {
+    done = co_await guest_goes_on();
   }
-  summary_.blackout.send = now() - paused_at_;
+  if (!done) co_return done;
+  summary_.blackout.hand_over = now() - began;
+  summary_.total = now() - began_;
+  summary_.wire_bytes = with_.to.wire_bytes();
+  co_return result<void>{};
+}
+
+/// A connection that breaks between "you may run" and "I run" leaves open what came of it: the destination is asked, if it
+/// can be reached again.
+task<result<void>> source::run_there() {
+  auto done = co_await with_.to.hand_over();
+  while (!done) {
+    if (auto again = co_await recover(done.error()); !again) {
+      auto failure = make_error(operation::migrate, errc::undecided, {}, again.error().message());
+      failure.undone = "the guest stays paused here: look whether the destination runs it before you resume it";
+      co_return failure;
+    }
+    if (running_there_) break;
+    done = co_await with_.to.finish();
+    if (done) done = co_await with_.to.hand_over();
+  }
   co_return result<void>{};
 }
 
 task<result<void>> source::compare() {
-  const auto sums =
-      co_await ring::offload(with_.threads, with_.executor, [this] { return checksums_of(with_.space.blocks()); });
-  if (auto sent = co_await on_channel(with_.to.send(frame_type::checksums, encode_checksums(sums))); !sent) co_return sent;
-  auto verdict = co_await on_channel(with_.to.expect(frame_type::verdict));
-  if (!verdict) co_return verdict.error();
-  const auto said = decode_object(verdict->body);
-  const auto differing = said ? text_in(*said, "differing") : said.error();
+  if (!with_.to.takes_over()) co_return result<void>{};
+  std::vector<std::string> sums;
+  if (options_.compare)
+    sums = co_await ring::offload(with_.threads, with_.executor, [this] { return checksums_of(with_.space.blocks()); });
+  const auto differing = co_await with_.to.compare(std::move(sums));
+  if (!options_.compare) co_return result<void>{};  // it runs there, whether or not its last word came
   if (!differing) co_return differing.error();
   if (!differing->empty())
     co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + *differing);
   summary_.compared = true;
   co_return result<void>{};
+}
+
+// --- what goes wrong ---
+
+/// Makes a broken connection anew, again and again within the window. Until the hand-over the guest runs meanwhile.
+task<result<void>> source::recover(error broken) {
+  if (auto go_on = check_cancelled(); !go_on && !handed_over_) co_return go_on;
+  if (!is_broken_connection(broken) || options_.recovery_window == 0ms) co_return broken;
+  const auto until = now() + options_.recovery_window;
+  report(migration_phase::recovering);
+  if (!handed_over_)
+    if (auto goes_on = co_await guest_goes_on(); !goes_on) co_return goes_on;
+  for (auto pause = 20ms; now() < until; pause = std::min(pause * 2, 1000ms)) {
+    auto opened = co_await with_.to.open();
+    if (opened && !opened->resumed)
+      co_return make_error(operation::migrate, errc::protocol, {}, "the destination does not know this migration any more");
+    if (opened) {
+      ++progress_.recoveries;
+      running_there_ = opened->running;
+      co_return result<void>{};
+    }
+    if (!is_broken_connection(opened.error())) co_return opened.error();
+    broken = opened.error();
+    co_await ring::sleep(with_.clock, pause, here_);
+    if (auto go_on = check_cancelled(); !go_on && !handed_over_) co_return go_on;
+  }
+  co_return broken;
+}
+
+/// At the source, as before.
+task<result<void>> source::guest_goes_on() {
+  if (!std::exchange(paused_, false)) co_return result<void>{};
+  co_return co_await resume_guest(with_.vm, here_);
+}
+
+/// After this nothing of the migration is left; what it returns says why, and where the guest is.
+task<error> source::give_up(error failure) {
+  if (const auto go_on = check_cancelled(); !go_on && !handed_over_) failure = go_on.error();
+  co_await with_.to.leave(is_broken_connection(failure) ? nullptr : &failure);
+  if (handed_over_) {
+    if (failure.undone.empty()) failure.undone = "the guest runs at the destination and stays paused here";
+    co_return failure;
+  }
+  failure.undone = "the guest runs on here, its memory and mappings as before";
+  if (auto resumed = co_await guest_goes_on(); !resumed)
+    failure.undone = "memory and mappings are as before, but the guest cannot be resumed here: " + resumed.error().message();
+  co_await throttle(0);
+  if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
+  co_return failure;
+}
+
+void source::cancel() noexcept {
+  if (handed_over_ || std::exchange(cancelled_, true) || !under_way_) return;
+  with_.to.cut();
+  release();
+}
+
+void source::release() {
+  held_ = false;
+  released_.notify();
+}
+
+result<void> source::check_cancelled() const {
+  if (cancelled_)
+    return error{boost::asio::error::operation_aborted, operation::migrate, {}, "the migration was cancelled", {}};
+  return {};
 }
 
 }  // namespace tidemark::migrate

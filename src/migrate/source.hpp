@@ -3,12 +3,15 @@
 // The source of a migration: rounds of pre-copy, the switchover, the comparison.
 //
 // Invariants
-//  1. Until `go` is being sent, any failure ends with the guest running here, tracking off and every mapping as it was.
-//  2. From `go` on the guest never runs here again: if the connection breaks before `running` came, the outcome is
-//  errc::undecided and
-//     the guest stays paused, for only a person or a fencing device can know whether the destination runs it.
+//  1. Until the target's hand_over() begins, any failure ends with the guest running here, tracking off and every mapping as
+//     it was.
+//  2. From then on the guest never runs here again: if the connection breaks, and cannot be made anew to ask, the outcome is
+//     errc::undecided and the guest stays paused, for only a person or a fencing device can know whether the destination
+//     runs it.
+//  3. A page is acknowledged to the dirty stream when the target has it, so a connection that breaks loses none: what was
+//     under way is dirty again.
 //
-// Threading: run() and the progress call on `executor`; the channel on its own loop. All parts outlive the task.
+// Threading: everything on `executor`. All parts outlive the task.
 
 #pragma once
 
@@ -19,8 +22,10 @@
 #include <functional>
 #include <optional>
 
-#include "migrate/channel.hpp"
+#include "migrate/pace.hpp"
+#include "migrate/target.hpp"
 #include "ring/await.hpp"
+#include "ring/condition.hpp"
 #include "ring/executor.hpp"
 
 namespace tidemark::migrate {
@@ -29,7 +34,8 @@ class source {
  public:
   struct parts {
     any_io_executor executor;
-    channel& to;
+    ring::loop& clock;  ///< any loop that runs: for the time, and for waiting
+    target& to;
     const address_space& space;
     dirty_stream& stream;
     guest& vm;
@@ -41,52 +47,57 @@ class source {
 
   ring::task<result<migration_summary>> run();
 
-  /// Gives up, until `go` is being sent: the connection is closed, however long the peer may stand still, and run() fails
-  /// with operation_aborted. From `go` on there is nothing to give up, and this does nothing. On `executor`.
+  /// Gives up, until the hand-over begins: however long the peer may stand still, run() fails with operation_aborted. From
+  /// then on there is nothing to give up, and this does nothing.
   void cancel() noexcept;
+  /// No more pages are sent until release(); what is on its way arrives. In the blackout there is nothing to hold.
+  void hold() noexcept { held_ = true; }
+  void release();
+  void set_bandwidth(std::uint64_t bytes_per_s) noexcept { with_.to.set_bandwidth(bytes_per_s); }
 
  private:
-  /// Batches on their way at once: while one is gathered by the kernel the next is ready.
+  /// Batches on their way at once: while the last is on its way, and its answer, the next is sent.
   static constexpr std::size_t batches_in_flight = 4;
 
-  template <class Result>
-  auto on_channel(ring::task<Result> work) {
-    return ring::run_on(with_.to.loop().get_executor(), std::move(work), here_);
-  }
-
   ring::task<result<void>> migrate();
-  ring::task<result<void>> greet();
+  ring::task<result<void>> open();
+  ring::task<result<void>> send_all();
   ring::task<result<void>> pre_copy();
+  ring::task<result<void>> begin_round(dirty_round& round);
   ring::task<result<void>> stop_and_copy();
+  ring::task<result<void>> send_rest();
   ring::task<result<void>> hand_over();
-  static ring::task<result<frame>> go(channel& to);
+  ring::task<result<void>> run_there();
   ring::task<result<void>> compare();
   ring::task<result<void>> send_round();
   ring::task<void> send_batches(std::optional<error>& failure);
-  ring::task<void> go_on_here(error& failure);
+  ring::task<result<void>> touch();
+  ring::task<void> throttle(unsigned percent);
+  ring::task<result<void>> recover(error broken);
+  ring::task<result<void>> guest_goes_on();
   ring::task<error> give_up(error failure);
-  static ring::task<error> leave(channel& to, error failure, bool handed_over);
 
   result<void> check_cancelled() const;
-  bool fits_downtime() const noexcept;
-  void note_round(const dirty_round& round, ring::clock::time_point began);
-  void report();
-  ring::clock::time_point now() const noexcept { return with_.to.loop().now(); }
+  void note_sent(std::uint64_t pages, const delivery& how);
+  void report(migration_phase phase);
+  void report() { report(progress_.phase); }
+  ring::clock::time_point now() const noexcept { return with_.clock.now(); }
 
   parts with_;
   ring::resume_on here_;
   migration_options options_;
   progress_call on_progress_;
+  pace pace_;
   bool under_way_ = false;
   bool cancelled_ = false;
+  bool held_ = false;
   bool tracking_ = false;
   bool paused_ = false;
   bool handed_over_ = false;
+  bool running_there_ = false;
+  ring::condition released_;
   ring::clock::time_point began_{};
   ring::clock::time_point paused_at_{};
-  ring::clock::time_point synced_at_{};
-  ring::clock::time_point round_began_{};
-  std::uint64_t round_began_bytes_ = 0;
   migration_progress progress_;
   migration_summary summary_;
 };

@@ -235,11 +235,11 @@ task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer
 
 // Takes connections one by one. The ring only says when there is one: a descriptor that came in the ring's answer would be
 // lost if the loop ended before somebody took it.
-task<result<std::unique_ptr<byte_stream>>> accept_next(uring_loop& owner, shared_socket socket) {
+task<result<std::unique_ptr<byte_stream>>> accept_next(uring_loop& owner, shared_socket socket, uring_loop& user) {
   if (!socket) co_return closed_here(operation::connect_peer);
   for (;;) {
     const int fd = ::accept4(socket->fd(), nullptr, nullptr, SOCK_CLOEXEC);
-    if (fd >= 0) co_return std::make_unique<tcp_stream>(owner, std::make_shared<detail::socket>(fd));
+    if (fd >= 0) co_return std::make_unique<tcp_stream>(user, std::make_shared<detail::socket>(fd));
     const int errno_value = errno;
     if (socket->closed()) co_return closed_here(operation::connect_peer);
     if (errno_value == EAGAIN) {
@@ -309,7 +309,10 @@ result<std::unique_ptr<listener>> listener::open(uring_loop& owner, const addres
   return std::unique_ptr<listener>(new listener(owner, std::move(*socket), port_of(fd)));
 }
 
-task<result<std::unique_ptr<byte_stream>>> listener::accept() { return accept_next(owner_, socket_); }
+task<result<std::unique_ptr<byte_stream>>> listener::accept() { return accept_next(owner_, socket_, owner_); }
+task<result<std::unique_ptr<byte_stream>>> listener::accept_for(uring_loop& user) {
+  return accept_next(owner_, socket_, user);
+}
 
 void listener::close() noexcept {
   if (auto socket = std::exchange(socket_, nullptr)) socket->close();

@@ -63,6 +63,8 @@ class listener {
 
   /// The next connection. errc::closed after close().
   task<result<std::unique_ptr<byte_stream>>> accept();
+  /// The same, for use on another loop, which is its owner then.
+  task<result<std::unique_ptr<byte_stream>>> accept_for(uring_loop& user);
 
   /// Refuses further peers; an accept() under way completes with errc::closed.
   void close() noexcept;

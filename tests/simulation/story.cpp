@@ -61,7 +61,6 @@ struct attempt {
 struct chosen {
   connection wire;
   migration_options options;
-  options.compare = true;
   bool cancelled = false;
 };
 
@@ -72,6 +71,7 @@ chosen choose(ring::loop& loop, chance& luck, bool may_break) {
   how.options.bandwidth_bytes_per_s = luck.one_in(2) ? 0 : 20'000'000 + luck.below(1'000'000'000);
   how.options.downtime_target = std::chrono::milliseconds(1 + luck.below(20));
   how.options.rounds_max = static_cast<std::uint32_t>(1 + luck.below(12));
+  how.options.compare = true;
   how.cancelled = may_break && luck.one_in(8);
   return how;
 }

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One connection of a destination: what came first on it, then pages and devices' state, until the source says that this is
+// all. Threading: the connection's loop.
+
+#pragma once
+
+#include <tidemark/address_space.hpp>
+#include <tidemark/error.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "migrate/channel.hpp"
+#include "migrate/network.hpp"
+#include "migrate/page_unpacker.hpp"
+
+namespace tidemark::migrate {
+
+/// Where what arrives is put.
+struct arrival_room {
+  page_key key{};
+  std::vector<ram_block> blocks;
+  std::size_t devices = 0;
+  /// The next bytes of a device's state. Called on the connection's loop, one at a time for each device.
+  std::function<ring::task<result<void>>(ring::loop&, unsigned device, std::span<const std::byte> bytes)> put_device;
+};
+
+class incoming {
+ public:
+  explicit incoming(arrival from)
+      : keeps_(std::move(from.keeps)), loop_(*from.loop), channel_(*from.loop, std::move(from.stream)) {}
+
+  ring::loop& loop() noexcept { return loop_; }
+  channel& wire() noexcept { return channel_; }
+
+  /// The next frame, or operation_aborted when none came by then.
+  ring::task<result<frame>> receive_by(ring::clock::time_point when);
+
+  /// Takes in what comes for `room`, which outlives it, until `final`.
+  ring::task<result<void>> take_in(const arrival_room& room);
+
+  ring::task<result<void>> say(frame_type type, std::string body = {});
+  /// Says why, and closes.
+  ring::task<void> refuse(const error& why);
+
+  /// Bytes of pages that are in place. Any thread.
+  std::uint64_t received_bytes() const noexcept { return received_bytes_; }
+
+ private:
+  ring::task<result<void>> take_pages(const frame& came, page_unpacker& into);
+  ring::task<result<void>> take_device(const frame& came, const arrival_room& room);
+  ring::task<result<void>> confirm(const frame& came, bool asked);
+
+  std::shared_ptr<void> keeps_;
+  ring::loop& loop_;
+  channel channel_;
+  std::vector<std::byte> device_bytes_;
+  std::atomic<std::uint64_t> received_bytes_ = 0;
+};
+
+}  // namespace tidemark::migrate

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "migrate/network_target.hpp"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "migrate/checksums.hpp"
+
+namespace tidemark::migrate {
+
+using ring::task;
+
+namespace {
+
+/// Pages of one stretch take the same channel.
+constexpr std::uint64_t stretch_pages = (2 << 20) / page_bytes;
+
+/// On the channel's loop.
+task<result<void>> exchange_on(outgoing& to, frame_type said, std::string body, frame_type answer, frame* into) {
+  if (auto sent = co_await to.say(said, std::move(body)); !sent) co_return sent;
+  auto answered = co_await to.expect(answer);
+  if (!answered) co_return answered.error();
+  if (into) *into = std::move(*answered);
+  co_return result<void>{};
+}
+
+}  // namespace
+
+network_target::network_target(parts with) : with_(std::move(with)) {}
+network_target::~network_target() = default;
+
+task<result<welcome>> network_target::open() {
+  co_await end_all();
+  for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_unique<link>());
+  if (auto done = co_await connect(0); !done) co_return done.error();
+  hello said{with_.of, channels(),   ++attempts_, static_cast<std::uint64_t>(with_.recovery_window.count()),
+             {},       with_.devices};
+  for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size});
+  frame answer;
+  if (auto done = co_await exchange(0, frame_type::hello, encode_hello(said), frame_type::welcome, &answer); !done)
+    co_return done.error();
+  auto answered = decode_welcome(answer.body);
+  if (!answered) co_return answered.error();
+  for (unsigned channel = 1; channel != channels() && !answered->running; ++channel) {
+    if (auto done = co_await connect(channel); !done) co_return done.error();
+    auto joined =
+        co_await on_channel(channel, at(channel).say(frame_type::join, encode_join({with_.of.id, attempts_, channel})));
+    if (!joined) co_return joined.error();
+  }
+  set_bandwidth(bandwidth_bytes_per_s_);
+  co_return *answered;
+}
+
+task<result<void>> network_target::connect(unsigned channel) {
+  co_return co_await on_channel(channel, connect_on(with_.net, *links_[channel], channel, with_.of.key, with_.pages));
+}
+
+/// On the channel's loop.
+task<result<void>> network_target::connect_on(network& net, link& to, unsigned channel, const page_key& key,
+                                              compression pages) {
+  auto stream = co_await net.connect(channel);
+  if (!stream) co_return stream.error();
+  to.at = std::make_unique<outgoing>(net.loop(channel), std::move(*stream), key, pages);
+  ring::start([](link& receiving) -> task<> {
+    co_await receiving.at->run();
+    receiving.ended = true;
+    receiving.gone.notify();
+  }(to));
+  co_return result<void>{};
+}
+
+/// On the channel's loop.
+task<void> network_target::end(link& one) {
+  one.at->wire().close();
+  while (!one.ended) co_await one.gone.wait();
+}
+
+task<void> network_target::end_all() {
+  for (unsigned channel = 0; channel != links_.size(); ++channel) {
+    if (!links_[channel]->at) continue;
+    co_await ring::run_on(
+        with_.net.loop(channel).get_executor(),
+        [](link& one) -> task<bool> {
+          co_await end(one);
+          co_return true;
+        }(*links_[channel]),
+        ring::resume_on{with_.executor});
+    earlier_wire_bytes_ += at(channel).wire().wire_bytes();
+  }
+  links_.clear();
+}
+
+task<result<void>> network_target::exchange(unsigned channel, frame_type said, std::string body, frame_type answer,
+                                            frame* into) {
+  co_return co_await on_channel(channel, exchange_on(at(channel), said, std::move(body), answer, into));
+}
+
+task<result<void>> network_target::on_all(std::function<task<result<void>>(unsigned)> work) {
+  std::optional<error> failure;
+  ring::latch all(channels());
+  for (unsigned channel = 0; channel != channels(); ++channel)
+    ring::start([](network_target& self, task<result<void>> piece, unsigned on, std::optional<error>& failed,
+                   ring::latch& done) -> task<> {
+      auto ended = co_await self.on_channel(on, std::move(piece));
+      if (!ended && !failed) {
+        failed = ended.error();
+        self.cut();
+      }
+      done.count_down();
+    }(*this, work(channel), channel, failure, all));
+  co_await all;
+  if (failure) co_return *failure;
+  co_return result<void>{};
+}
+
+task<void> network_target::begin_round() {
+  (void)co_await on_all([this](unsigned channel) -> task<result<void>> {
+    at(channel).begin_round();
+    co_return result<void>{};
+  });
+}
+
+std::vector<std::vector<page_run>> network_target::share(std::span<const page_run> runs) const {
+  std::vector<std::vector<page_run>> shares(channels());
+  if (channels() == 1) {
+    shares[0].assign(runs.begin(), runs.end());
+    return shares;
+  }
+  for (auto run : runs)
+    while (run.pages != 0) {
+      const auto stretch = run.first_page / stretch_pages;
+      const auto here = std::min(run.pages, (stretch + 1) * stretch_pages - run.first_page);
+      shares[(run.block + stretch) % channels()].push_back({run.block, run.first_page, here});
+      run.first_page += here;
+      run.pages -= here;
+    }
+  return shares;
+}
+
+task<result<delivery>> network_target::send(std::span<const page_run> runs) {
+  auto shares = share(runs);
+  std::vector<delivery> delivered(channels());
+  auto done = co_await on_all([this, &shares, &delivered](unsigned channel) -> task<result<void>> {
+    if (shares[channel].empty()) co_return result<void>{};
+    auto sent = co_await at(channel).send_pages(std::move(shares[channel]), with_.blocks);
+    if (!sent) co_return sent.error();
+    delivered[channel] = *sent;
+    co_return result<void>{};
+  });
+  if (!done) co_return done.error();
+  delivery all;
+  for (const auto& each : delivered) {
+    all.zero_pages += each.zero_pages;
+    all.repeated_pages += each.repeated_pages;
+  }
+  co_return all;
+}
+
+task<result<void>> network_target::send_device(unsigned device, std::span<const std::byte> bytes) {
+  const auto channel = device % channels();
+  co_return co_await on_channel(channel, at(channel).send_device(device, bytes));
+}
+
+task<result<void>> network_target::touch() { co_return co_await on_channel(0, at(0).touch()); }
+
+task<result<void>> network_target::finish() {
+  auto said = co_await on_all([this](unsigned channel) { return at(channel).say(frame_type::final); });
+  if (!said) co_return said;
+  auto ready = co_await on_channel(0, at(0).expect(frame_type::ready));
+  if (!ready) co_return ready.error();
+  co_return result<void>{};
+}
+
+task<result<void>> network_target::hand_over() {
+  co_return co_await exchange(0, frame_type::go, {}, frame_type::running, nullptr);
+}
+
+task<result<std::string>> network_target::compare(std::vector<std::string> sums) {
+  frame answer;
+  auto done = co_await exchange(0, frame_type::checksums, encode_checksums(sums), frame_type::verdict, &answer);
+  if (!done) co_return done.error();
+  const auto said = decode_object(answer.body);
+  if (!said) co_return said.error();
+  co_return text_in(*said, "differing");
+}
+
+task<void> network_target::leave(const error* why) {
+  if (why && !links_.empty() && links_[0]->at)
+    (void)co_await on_channel(0, at(0).say(frame_type::refusal, encode_refusal(*why)));
+  co_await end_all();
+}
+
+void network_target::cut() noexcept {
+  // leave() goes through the same loops behind this, so the links are still there.
+  for (unsigned channel = 0; channel != links_.size(); ++channel)
+    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel].get()] {
+      if (one->at) one->at->wire().close();
+    });
+}
+
+void network_target::set_bandwidth(std::uint64_t bytes_per_s) noexcept {
+  bandwidth_bytes_per_s_ = bytes_per_s;
+  const auto each = bytes_per_s == 0 ? 0 : std::max<std::uint64_t>(bytes_per_s / channels(), 1);
+  for (const auto& one : links_)
+    if (one->at) one->at->wire().set_bandwidth(each);
+}
+
+std::uint64_t network_target::wire_bytes() const noexcept {
+  auto all = earlier_wire_bytes_;
+  for (const auto& one : links_)
+    if (one->at) all += one->at->wire().wire_bytes();
+  return all;
+}
+
+}  // namespace tidemark::migrate

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A destination at the other end of one or more connections. Channel 0 says what is to be said; pages are shared out by
+// where they lie, in stretches of 2 MiB, so that a page always takes the same channel and none overtakes itself. A device's
+// state takes one channel, too.
+//
+// Threading: as target.hpp says; each channel on its own loop.
+
+#pragma once
+
+#include <tidemark/migration.hpp>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "migrate/network.hpp"
+#include "migrate/outgoing.hpp"
+#include "migrate/target.hpp"
+#include "ring/await.hpp"
+#include "ring/executor.hpp"
+
+namespace tidemark::migrate {
+
+class network_target final : public target {
+ public:
+  struct parts {
+    any_io_executor executor;
+    network& net;
+    const std::vector<ram_block>& blocks;
+    std::vector<std::string> devices;  ///< names
+    session of;
+    compression pages = compression::automatic;
+    std::chrono::milliseconds recovery_window{0};
+  };
+  explicit network_target(parts with);
+  /// After leave(), or nothing was opened.
+  ~network_target() override;
+
+  bool takes_pages() const noexcept override { return true; }
+  bool takes_over() const noexcept override { return true; }
+  ring::task<result<welcome>> open() override;
+  ring::task<void> begin_round() override;
+  ring::task<result<delivery>> send(std::span<const page_run> runs) override;
+  ring::task<result<void>> send_device(unsigned device, std::span<const std::byte> bytes) override;
+  ring::task<result<void>> touch() override;
+  ring::task<result<void>> finish() override;
+  ring::task<result<void>> hand_over() override;
+  ring::task<result<std::string>> compare(std::vector<std::string> sums) override;
+  ring::task<void> leave(const error* why) override;
+  void cut() noexcept override;
+  void set_bandwidth(std::uint64_t bytes_per_s) noexcept override;
+  std::uint64_t wire_bytes() const noexcept override;
+  unsigned channels() const noexcept override { return with_.net.channels(); }
+
+ private:
+  /// One connection, and whoever receives on it.
+  struct link {
+    std::unique_ptr<outgoing> at;
+    bool ended = false;
+    ring::condition gone;
+  };
+  using links = std::vector<std::unique_ptr<link>>;
+
+  template <class T>
+  auto on_channel(unsigned channel, ring::task<T> work) {
+    return ring::run_on(with_.net.loop(channel).get_executor(), std::move(work), ring::resume_on{with_.executor});
+  }
+  /// Does it on every channel at once: the first failure, which cuts the others.
+  ring::task<result<void>> on_all(std::function<ring::task<result<void>>(unsigned)> work);
+
+  ring::task<result<void>> connect(unsigned channel);
+  static ring::task<result<void>> connect_on(network& net, link& to, unsigned channel, const page_key& key,
+                                             compression pages);
+  static ring::task<void> end(link& one);
+  ring::task<void> end_all();
+  ring::task<result<void>> exchange(unsigned channel, frame_type said, std::string body, frame_type answer, frame* into);
+  std::vector<std::vector<page_run>> share(std::span<const page_run> runs) const;
+  outgoing& at(unsigned channel) const noexcept { return *links_[channel]->at; }
+
+  parts with_;
+  links links_;
+  std::uint64_t attempts_ = 0;
+  std::uint64_t bandwidth_bytes_per_s_ = 0;
+  std::uint64_t earlier_wire_bytes_ = 0;
+};
+
+}  // namespace tidemark::migrate
