@@ -15,20 +15,28 @@ from .running import BUILT, Failed, build
 from .tidemark import Tool, plain_send
 
 GROUPS = ("random", "zero", "half", "tls", "blackout", "fd")
-PROMISED = ("vs_qemu_1", "vs_qemu_2", "vs_plain_send", "vs_qemu_zero", "vs_qemu_half", "tls_vs_plain", "blackout_vs_predicted", "blackout_vs_qemu",
-            "fd_handover_ms")  # fmt: skip
+PROMISED = ("vs_qemu_1", "vs_qemu_2", "vs_qemu_plain", "vs_plain_send", "vs_qemu_zero", "vs_qemu_half", "tls_vs_plain", "blackout_vs_predicted",
+            "blackout_vs_qemu", "fd_handover_ms")  # fmt: skip
 HANDED_OVER = 8 << 30
 QEMU_WAYS = (Way(0), Way(1), Way(2))
 
 
+def tell_progress(text):
+    """A line that the next one overwrites, for whoever looks on: it takes minutes."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def in_turn(works, turns):
-    """Each work once a turn, one behind the other: {name: [what it gave, a turn]}. Says what it does, as it takes minutes."""
+    """Each work once a turn, one behind the other: {name: [what it gave, a turn]}."""
     given = {name: [] for name in works}
-    for turn in range(turns):
-        for name, work in works.items():
-            print(f"turn {turn + 1} of {turns}: {name}          ", end="\r", file=sys.stderr)
-            given[name].append(work())
-    print(" " * 60, end="\r", file=sys.stderr)
+    try:
+        for turn in range(turns):
+            for name, work in works.items():
+                tell_progress(f"turn {turn + 1} of {turns}: {name}")
+                given[name].append(work())
+    finally:
+        tell_progress("")
     return given
 
 
@@ -45,7 +53,7 @@ def ratio(given, ours, others, field="bytes_per_s"):
     if ours not in given:
         return None
     best = [max(turn) for turn in zip(*(column(given, other, field) for other in others))]
-    return statistics.median(mine / other for mine, other in zip(column(given, ours, field), best))
+    return round(statistics.median(mine / other for mine, other in zip(column(given, ours, field), best)), 3)
 
 
 class Bench:
@@ -93,6 +101,7 @@ class Bench:
         given = self.measure_throughput("random", works)
         self.figures["vs_qemu_1"] = ratio(given, "tidemark 1", ["qemu multifd 1"])
         self.figures["vs_qemu_2"] = ratio(given, "tidemark 2", ["qemu multifd 2"])
+        self.figures["vs_qemu_plain"] = ratio(given, "tidemark 1", ["qemu plain"])
         self.figures["vs_plain_send"] = ratio(given, "tidemark 1", ["plain send"])
 
     def measure_zero(self):
@@ -143,8 +152,8 @@ class Bench:
         print(flush=True)
         if self.tool:
             best = min((f"qemu {way}" for way in QEMU_WAYS), key=lambda name: middle(given, name, "blackout_ms"))
-            self.figures["blackout_vs_predicted"] = statistics.median(one["blackout_ms"] / one["predicted_blackout_ms"] for one in given["tidemark"])
-            self.figures["blackout_vs_qemu"] = middle(given, "tidemark", "blackout_ms") / middle(given, best, "blackout_ms")
+            self.figures["blackout_vs_predicted"] = round(statistics.median(one["blackout_ms"] / one["predicted_blackout_ms"] for one in given["tidemark"]), 3)
+            self.figures["blackout_vs_qemu"] = round(middle(given, "tidemark", "blackout_ms") / middle(given, best, "blackout_ms"), 3)
             self.figures["blackout_of_qemu"] = best.removeprefix("qemu ")
         self.figures["guest_dirty_rate_migrating"] = round(statistics.median(one["dirty_rate"] for way in QEMU_WAYS for one in given[f"qemu {way}"]))
 
