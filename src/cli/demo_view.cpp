@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "cli/demo_view.hpp"
-#include "core/formatted.hpp"
 
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 #include <cstdio>
+
+#include "cli/human.hpp"
+#include "core/formatted.hpp"
 
 namespace tidemark::cli {
 
@@ -22,8 +23,6 @@ bool is_paused(const migration_progress& now) noexcept { return now.phase == mig
 constexpr std::chrono::milliseconds redraw_pause{100};
 constexpr std::chrono::milliseconds json_pause{250};
 constexpr std::chrono::milliseconds plain_pause{1000};
-
-double milliseconds(std::chrono::nanoseconds time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
 void put(const std::string& line) {
   std::fputs((line + "\n").c_str(), stdout);
@@ -91,21 +90,6 @@ json::object summary_event(const source_outcome& source, const std::optional<des
 }
 
 }  // namespace
-
-std::string human_bytes(std::uint64_t bytes) {
-  constexpr std::array<const char*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  for (; value >= 999.5 && unit + 1 != units.size(); ++unit) value /= 1024;
-  const int decimals = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  return core::formatted("%.*f %s", decimals, value, units[unit]);
-}
-
-std::string human_time(std::chrono::nanoseconds time) {
-  const double ms = milliseconds(time);
-  if (ms >= 1000) return core::formatted("%.2f s", ms / 1000);
-  return core::formatted(ms >= 10 ? "%.0f ms" : "%.1f ms", ms);
-}
 
 demo_view::demo_view(bool json) : json_(json), terminal_(!json && isatty(STDOUT_FILENO) == 1) {}
 

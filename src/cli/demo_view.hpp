@@ -49,9 +49,4 @@ class demo_view {
   migration_progress last_;
 };
 
-/// "1.25 GiB", "96 MiB", "0 B": at most three figures.
-std::string human_bytes(std::uint64_t bytes);
-/// "38 ms", "2.5 s".
-std::string human_time(std::chrono::nanoseconds time);
-
 }  // namespace tidemark::cli

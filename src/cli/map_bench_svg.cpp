@@ -5,9 +5,13 @@
 // picture asks whether the page is dark.
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstdint>
 
+#include "cli/human.hpp"
 #include "cli/map_bench_report.hpp"
+#include "cli/markup.hpp"
 #include "cli/size.hpp"
 #include "core/formatted.hpp"
 
@@ -22,32 +26,18 @@ constexpr double scale_at = 520;
 constexpr double scale_width = 330;
 constexpr double width = scale_at + scale_width + 40;
 
-std::string escaped(std::string_view text) {
-  std::string safe;
-  for (const char c : text) {
-    if (c == '<' || c == '>' || c == '&') {
-      safe += c == '<' ? "&lt;" : c == '>' ? "&gt;" : "&amp;";
-    } else {
-      safe += c;
-    }
-  }
-  return safe;
-}
-
 std::string text_at(double x, double y, const char* style, const std::string& text) {
   return core::formatted("<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", style, x, y) + escaped(text) + "</text>\n";
 }
 
-std::string human_rate(double per_s) {
+std::string operations_text(double per_s) {
   if (per_s >= 1e6) return core::formatted("%.2f M/s", per_s / 1e6);
   if (per_s >= 1e3) return core::formatted("%.1f k/s", per_s / 1e3);
   return core::formatted("%.1f /s", per_s);
 }
 
-std::string human_time(double us) {
-  if (us >= 1e6) return core::formatted("%.0f s", us / 1e6);
-  if (us >= 1e3) return core::formatted("%.0f ms", us / 1e3);
-  return us >= 1 ? core::formatted("%.0f us", us) : core::formatted("%.1f us", us);
+std::string time_text(double us) {
+  return short_time(std::chrono::nanoseconds(static_cast<std::int64_t>(std::round(us * 1000))));
 }
 
 /// Where latencies stand: whole powers of ten around all that was measured.
@@ -84,7 +74,7 @@ std::string grid(const log_scale& scale, double bottom) {
     const double x = scale.x(std::pow(10, power));
     drawn +=
         core::formatted("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", x, top - 8, x, bottom);
-    drawn += text_at(x, top - 14, "small middle", human_time(std::pow(10, power)));
+    drawn += text_at(x, top - 14, "small middle", time_text(std::pow(10, power)));
   }
   return drawn;
 }
@@ -93,7 +83,7 @@ std::string side(const side_summary& s, double fastest, const log_scale& scale, 
   const double length = fastest > 0 ? bars_width * s.operations_per_s / fastest : 0;
   auto drawn = core::formatted("<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"16\" rx=\"2\"/>\n", style,
                                bars_at, y, std::max(length, 1.0));
-  drawn += text_at(bars_at + length + 6, y + 12, "small", human_rate(s.operations_per_s));
+  drawn += text_at(bars_at + length + 6, y + 12, "small", operations_text(s.operations_per_s));
   drawn += core::formatted("<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke-width=\"3\"/>\n",
                            style, scale.x(s.p50_us), y + 8, scale.x(s.p999_us), y + 8);
   double radius = 6;
