@@ -11,7 +11,7 @@ namespace tidemark::cli {
 
 namespace {
 
-int fail(const demo_view& view, const error& failure) {
+int fail(demo_view& view, const error& failure) {
   view.failed(failure);
   return 1;
 }
@@ -45,7 +45,7 @@ int run_both(const demo_request& request, demo_view& view) {
 }  // namespace
 
 int run_demo(const demo_request& request) {
-  demo_view view(request.json);
+  demo_view view(request);
   switch (request.role) {
     case demo_role::source:
       return run_source_alone(request, view);
