@@ -17,7 +17,7 @@
 #include "ring/await.hpp"
 #include "ring/executor.hpp"
 #include "ring/loop_thread.hpp"
-#include "ring/tcp.hpp"
+#include "ring/socket.hpp"
 
 namespace tidemark::migrate {
 

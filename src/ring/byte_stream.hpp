@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A connected, ordered, reliable stream of bytes: a TCP connection on a ring, or a simulation's pair of queues.
+// A connected, ordered, reliable stream of bytes: a TCP or UNIX connection on a ring, TLS over another stream, or a
+// simulation's pair of queues.
 //
 // Threading: belongs to the loop it was made on. At most one write and one read at a time.
 // Memory: the bytes named by `parts` stay as they are, and the parts themselves too, until the call's task completes: the
@@ -12,6 +13,7 @@
 #include <sys/uio.h>
 #include <tidemark/error.hpp>
 
+#include <cstddef>
 #include <span>
 
 #include "ring/task.hpp"
@@ -29,8 +31,27 @@ class byte_stream {
   /// errc::peer_closed, as is one that closes between.
   virtual task<result<void>> read(std::span<iovec> parts) = 0;
 
+  /// Waits for a byte and takes what is there, up to `into`'s size: how many bytes came, 0 only if `into` is empty. A peer
+  /// that closed is errc::peer_closed. Counts as a read.
+  virtual task<result<std::size_t>> read_some(std::span<std::byte> into) = 0;
+
   /// Ends the connection both ways, at once. Operations under way, and later ones, fail with errc::closed.
   virtual void close() noexcept = 0;
 };
+
+/// Takes `count` bytes, and parts that are empty, off the front: what is left.
+inline std::span<iovec> consume(std::span<iovec> parts, std::size_t count) noexcept {
+  while (!parts.empty() && count >= parts.front().iov_len) {
+    count -= parts.front().iov_len;
+    parts.front().iov_base = static_cast<char*>(parts.front().iov_base) + parts.front().iov_len;
+    parts.front().iov_len = 0;
+    parts = parts.subspan(1);
+  }
+  if (count > 0) {
+    parts.front().iov_base = static_cast<char*>(parts.front().iov_base) + count;
+    parts.front().iov_len -= count;
+  }
+  return parts;
+}
 
 }  // namespace tidemark::ring

@@ -49,6 +49,11 @@ class tapped_stream final : public ring::byte_stream {
       for (const auto& part : whole) note(static_cast<unsigned char*>(part.iov_base), part.iov_len);
     co_return done;
   }
+  ring::task<result<std::size_t>> read_some(std::span<std::byte> into) override {
+    auto done = co_await below_->read_some(into);
+    if (done) note(reinterpret_cast<unsigned char*>(into.data()), *done);
+    co_return done;
+  }
   void close() noexcept override { below_->close(); }
 
  private:
@@ -74,6 +79,9 @@ class sink_stream final : public ring::byte_stream {
     co_return result<void>{};
   }
   ring::task<result<void>> read(std::span<iovec>) override { co_return make_error(operation::receive, errc::peer_closed); }
+  ring::task<result<std::size_t>> read_some(std::span<std::byte>) override {
+    co_return make_error(operation::receive, errc::peer_closed);
+  }
   void close() noexcept override {}
 
  private:
@@ -94,6 +102,13 @@ class playing_stream final : public ring::byte_stream {
       if (now != part.iov_len) co_return make_error(operation::receive, errc::peer_closed);
     }
     co_return result<void>{};
+  }
+  ring::task<result<std::size_t>> read_some(std::span<std::byte> into) override {
+    iovec part{into.data(), std::min(into.size(), std::max<std::size_t>(what_.size() - at_, 1))};
+    const std::size_t size_bytes = part.iov_len;
+    auto done = co_await read({&part, 1});
+    if (!done) co_return done.error();
+    co_return size_bytes;
   }
   void close() noexcept override {}
 

@@ -62,6 +62,7 @@ class flipping_stream final : public ring::byte_stream {
     if (done && pages) *first ^= std::byte{1};
     co_return done;
   }
+  task<result<std::size_t>> read_some(std::span<std::byte> into) override { return below_->read_some(into); }
   void close() noexcept override { below_->close(); }
 
  private:

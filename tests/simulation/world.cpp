@@ -72,6 +72,13 @@ class pipe {
     co_return result<void>{};
   }
 
+  task<result<std::size_t>> read_some(std::span<std::byte> into) {
+    if (into.empty()) co_return std::size_t{0};
+    const auto got = co_await pull(reinterpret_cast<char*>(into.data()), into.size());
+    if (got == 0) co_return make_error(operation::receive, errc::peer_closed);
+    co_return got;
+  }
+
   void cut() noexcept { cut_ = true; }
 
  private:
@@ -120,6 +127,7 @@ class end final : public ring::byte_stream {
 
   task<result<void>> write(std::span<iovec> parts) override { return out_->write(parts); }
   task<result<void>> read(std::span<iovec> parts) override { return in_->read(parts); }
+  task<result<std::size_t>> read_some(std::span<std::byte> into) override { return in_->read_some(into); }
   void close() noexcept override {
     out_->cut();
     in_->cut();

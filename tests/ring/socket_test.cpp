@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "ring/tcp.hpp"
+#include "ring/socket.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -8,116 +8,21 @@
 #include <netdb.h>
 #include <netinet/in.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <memory>
 #include <numeric>
-#include <optional>
-#include <random>
 #include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "ring/coroutines.hpp"
+#include "ring/connection.hpp"
 
 using namespace tidemark;
 using namespace tidemark::ring;
-using tests::held;
-using tests::hold;
-using tests::run_on;
+using namespace tidemark::tests;
 
-namespace {
-
-std::unique_ptr<uring_loop> make_loop() { return uring_loop::make().value(); }
-address loopback(std::uint16_t port) { return resolve("127.0.0.1:" + std::to_string(port)).value(); }
-bool says(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
-
-using stream = std::unique_ptr<byte_stream>;
-
-/// Two ends of one connection on one loop.
-struct connection {
-  explicit connection(uring_loop& owner) {
-    auto door = listener::open(owner, loopback(0)).value();
-    const auto peer = loopback(door->port());
-    const auto call = [&]() -> task<> { left = (co_await connect(owner, peer)).value(); };
-    const auto answer = [&]() -> task<> {
-      start(call());
-      right = (co_await door->accept()).value();
-    };
-    run_on(owner, answer());
-    while (!left) run_on(owner, [](uring_loop& on) -> task<> { co_await on.submit(io_uring_prep_nop); }(owner));
-  }
-  stream left, right;
-};
-
-std::vector<char> random_bytes(std::size_t size_bytes, unsigned seed) {
-  std::vector<char> bytes(size_bytes);
-  std::mt19937_64 random(seed);
-  for (std::size_t at = 0; at + 8 <= size_bytes; at += 8) {
-    const auto value = random();
-    std::memcpy(bytes.data() + at, &value, 8);
-  }
-  return bytes;
-}
-
-/// Cuts `bytes` into parts of at most `part_max` bytes, some empty.
-std::vector<iovec> random_parts(std::vector<char>& bytes, std::size_t part_max, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<iovec> parts;
-  for (std::size_t at = 0; at < bytes.size();) {
-    const std::size_t size_bytes = std::min<std::size_t>(random() % (part_max + 1), bytes.size() - at);
-    parts.push_back({bytes.data() + at, size_bytes});
-    at += size_bytes;
-  }
-  return parts;
-}
-
-/// Moves parts in calls of a random number of parts each.
-template <class Transfer>
-task<> move_all(std::vector<iovec> parts, unsigned seed, Transfer transfer) {
-  std::mt19937 random(seed);
-  for (std::span<iovec> rest = parts; !rest.empty();) {
-    const auto count = std::min<std::size_t>(1 + random() % 3000, rest.size());
-    const auto moved = co_await transfer(rest.first(count));
-    moved.value();  // BOOST_TEST is for one thread, this runs on two
-    rest = rest.subspan(count);
-  }
-}
-
-task<> send_all(byte_stream& to, std::vector<iovec> parts, unsigned seed) {
-  return move_all(std::move(parts), seed, [&to](std::span<iovec> some) { return to.write(some); });
-}
-
-task<> receive_all(byte_stream& from, std::vector<iovec> parts, unsigned seed) {
-  return move_all(std::move(parts), seed, [&from](std::span<iovec> some) { return from.read(some); });
-}
-
-task<> then_count_down(task<> work, latch& gate) {
-  co_await std::move(work);
-  gate.count_down();
-}
-
-task<result<void>> read_one(byte_stream& from, char& byte) {
-  iovec part{&byte, 1};
-  co_return co_await from.read({&part, 1});
-}
-
-task<result<void>> write_one(byte_stream& to, char byte) {
-  iovec part{&byte, 1};
-  co_return co_await to.write({&part, 1});
-}
-
-std::size_t open_descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
-
-}  // namespace
-
-BOOST_AUTO_TEST_SUITE(tcp_suite)
+BOOST_AUTO_TEST_SUITE(socket_suite)
 
 BOOST_AUTO_TEST_CASE(addresses_are_read_as_numbers_and_names) {
   const auto four = resolve("127.0.0.1:4711").value();
@@ -153,23 +58,31 @@ BOOST_AUTO_TEST_CASE(bad_addresses_get_one_clear_error) {
 }
 
 BOOST_AUTO_TEST_CASE(random_gathers_arrive_whole_both_ways_at_once) {
-  constexpr std::size_t size_bytes = std::size_t{64} << 20;
   const auto owner = make_loop();
   connection pair(*owner);
-  auto to_right = random_bytes(size_bytes, 1);
-  auto to_left = random_bytes(size_bytes, 2);
-  std::vector<char> at_right(size_bytes), at_left(size_bytes);
+  both_ways traffic;
+  run_on(*owner, traffic.run(*pair.left, *pair.right));
+  BOOST_TEST(traffic.arrived());
+}
+
+BOOST_AUTO_TEST_CASE(read_some_takes_what_is_there_and_waits_for_the_first_byte) {
+  const auto owner = make_loop();
+  connection pair(*owner);
   const auto work = [&]() -> task<> {
-    latch done(4);
-    start(then_count_down(send_all(*pair.left, random_parts(to_right, 9000, 3), 4), done));
-    start(then_count_down(send_all(*pair.right, random_parts(to_left, 70000, 5), 6), done));
-    start(then_count_down(receive_all(*pair.right, random_parts(at_right, 20000, 7), 8), done));
-    start(then_count_down(receive_all(*pair.left, random_parts(at_left, 5000, 9), 10), done));
-    co_await done;
+    std::vector<std::byte> room(100);
+    BOOST_TEST((co_await pair.right->read_some(std::span<std::byte>())).value() == 0u);
+    std::vector<char> three{'a', 'b', 'c'};
+    iovec part{three.data(), three.size()};
+    BOOST_TEST((co_await pair.left->write({&part, 1})).has_value());
+    BOOST_TEST((co_await pair.right->read_some(std::span(room).first(2))).value() == 2u);
+    BOOST_TEST((co_await pair.right->read_some(room)).value() == 1u);
+    BOOST_TEST((room[0] == std::byte{'c'}));
+    pair.left.reset();
+    BOOST_TEST(((co_await pair.right->read_some(room)).error().code == errc::peer_closed));
+    pair.right->close();
+    BOOST_TEST(((co_await pair.right->read_some(room)).error().code == errc::closed));
   };
   run_on(*owner, work());
-  BOOST_TEST((to_right == at_right));
-  BOOST_TEST((to_left == at_left));
 }
 
 BOOST_AUTO_TEST_CASE(one_call_takes_ten_thousand_parts_and_consumes_them) {
@@ -333,7 +246,7 @@ BOOST_AUTO_TEST_CASE(no_descriptor_outlives_a_loop_destroyed_with_everything_und
     waiting.push_back(hold(read_one(*pair.left, byte)));
     waiting.push_back(hold(pair.left->write({&part, 1})));
     waiting.push_back(hold(connect(*owner, peer)));
-    run_on(*owner, [](uring_loop& on) -> task<> { co_await on.submit(io_uring_prep_nop); }(*owner));
+    run_on(*owner, one_turn(*owner));
     waiting.push_back(hold(door->accept()));
     waiting.push_back(hold(door->accept()));
     owner.reset();

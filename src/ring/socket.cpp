@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ring/socket.hpp"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "ring/socket_file.hpp"
+#include "ring/socket_stream.hpp"
+
+namespace tidemark::ring {
+
+namespace {
+
+using detail::closed_here;
+using detail::make_stream;
+using detail::shared_socket;
+
+error no_socket(int errno_value) {
+  const bool full = errno_value == EMFILE || errno_value == ENFILE;
+  return kernel_error(operation::connect_peer, errno_value, {},
+                      full ? "no descriptor left; raise the limit (ulimit -n, LimitNOFILE= of the service)" : "");
+}
+
+const sockaddr* generic(const address::place& place) noexcept { return reinterpret_cast<const sockaddr*>(&place.socket); }
+
+std::string why_not_connected(int errno_value, const std::string& where) {
+  switch (errno_value) {
+    case ENOENT:
+      return "there is no socket at " + where + "; start the destination first";
+    case EACCES:
+      return "the socket at " + where + " is for another user, who started the destination";
+    case ECONNREFUSED:
+      return "nothing listens at " + where + "; start the destination first";
+    case ETIMEDOUT:
+      return "nobody answered at " + where + "; is a firewall dropping the packets, or the host down?";
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+      return "no route to " + where + "; check the address and this host's routes";
+    case EADDRNOTAVAIL:
+      return "no free local port for a connection to " + where + "; see net.ipv4.ip_local_port_range";
+    default:
+      return "connecting to " + where;
+  }
+}
+
+std::string why_not_listening(int errno_value, const std::string& where) {
+  switch (errno_value) {
+    case EADDRINUSE:
+      return "another process already listens at " + where + "; stop it ('ss -ltnp' names it) or choose another port";
+    case EADDRNOTAVAIL:
+      return "no interface of this host has the address of " + where + "; 'ip address' lists those it has";
+    case EACCES:
+      return "listening at " + where + " takes CAP_NET_BIND_SERVICE; choose a port of 1024 or more";
+    default:
+      return "listening at " + where;
+  }
+}
+
+std::uint16_t port_of(int fd) noexcept {
+  sockaddr_storage own{};
+  socklen_t size_bytes = sizeof own;
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size_bytes);
+  // sin_port and sin6_port are the same two bytes.
+  return ntohs(reinterpret_cast<const sockaddr_in&>(own).sin_port);
+}
+
+result<shared_socket> open_socket(int family, int flags) {
+  descriptor fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  if (!fd) return no_socket(errno);
+  return std::make_shared<detail::socket>(std::move(fd));
+}
+
+task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer, const address::place& place) {
+  auto socket =
+      open_socket(place.socket.ss_family, 0);  // not SOCK_NONBLOCK: the ring would answer EAGAIN where it should wait
+  if (!socket) co_return socket.error();
+  const int fd = (*socket)->fd();
+  const int answer = co_await owner.submit(
+      [fd, &place](io_uring_sqe* entry) { io_uring_prep_connect(entry, fd, generic(place), place.size_bytes); });
+  if (answer < 0) co_return kernel_error(operation::connect_peer, -answer, {}, why_not_connected(-answer, peer.text));
+  co_return std::move(*socket);
+}
+
+// Takes connections one by one. The ring only says when there is one: a descriptor that came in the ring's answer would be
+// lost if the loop ended before somebody took it.
+task<result<std::unique_ptr<byte_stream>>> accept_next(uring_loop& owner, shared_socket socket, int family, uring_loop& user) {
+  if (!socket) co_return closed_here(operation::connect_peer);
+  for (;;) {
+    descriptor fd(::accept4(socket->fd(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (fd) co_return make_stream(user, std::make_shared<detail::socket>(std::move(fd)), family);
+    const int errno_value = errno;
+    if (socket->closed()) co_return closed_here(operation::connect_peer);
+    if (errno_value == EAGAIN) {
+      co_await owner.submit([&socket](io_uring_sqe* entry) { io_uring_prep_poll_add(entry, socket->fd(), POLLIN); });
+    } else if (errno_value != ECONNABORTED && errno_value != EINTR) {
+      co_return no_socket(errno_value);
+    }
+  }
+}
+
+// 0, or the errno of the step that failed.
+int bind_and_listen(int fd, const address::place& place) noexcept {
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (::bind(fd, generic(place), place.size_bytes) < 0 || ::listen(fd, SOMAXCONN) < 0) return errno;
+  return 0;
+}
+
+}  // namespace
+
+task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer) {
+  std::optional<error> failure;
+  for (const auto& place : peer.places) {
+    auto connected = co_await connect_place(owner, peer, place);
+    if (connected) co_return make_stream(owner, std::move(*connected), place.socket.ss_family);
+    failure = connected.error();
+  }
+  co_return std::move(*failure);
+}
+
+listener::listener(uring_loop& owner, shared_socket socket, std::unique_ptr<socket_file> file, int family) noexcept
+    : owner_(owner),
+      socket_(std::move(socket)),
+      file_(std::move(file)),
+      family_(family),
+      port_(family == AF_UNIX ? std::uint16_t{0} : port_of(socket_->fd())) {}
+
+listener::~listener() { close(); }
+
+result<std::unique_ptr<listener>> listener::open(uring_loop& owner, const address& at) {
+  const auto& place = at.places.front();
+  const int family = place.socket.ss_family;
+  auto socket = open_socket(family, SOCK_NONBLOCK);  // a peer may go away between the poll and the accept
+  if (!socket) return socket.error();
+  std::unique_ptr<socket_file> file;
+  if (at.is_local()) {
+    auto made = socket_file::open((*socket)->fd(), at);
+    if (!made) return made.error();
+    file = std::move(*made);
+  } else if (const int errno_value = bind_and_listen((*socket)->fd(), place)) {
+    return kernel_error(operation::connect_peer, errno_value, {}, why_not_listening(errno_value, at.text));
+  }
+  return std::unique_ptr<listener>(new listener(owner, std::move(*socket), std::move(file), family));
+}
+
+task<result<std::unique_ptr<byte_stream>>> listener::accept() { return accept_for(owner_); }
+task<result<std::unique_ptr<byte_stream>>> listener::accept_for(uring_loop& user) {
+  return accept_next(owner_, socket_, family_, user);
+}
+
+void listener::close() noexcept {
+  file_.reset();  // first, while the socket is open
+  if (auto socket = std::exchange(socket_, nullptr)) socket->close();
+}
+
+}  // namespace tidemark::ring

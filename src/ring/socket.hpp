@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Connections on a uring_loop, over TCP and UNIX sockets: connect and listen.
+//
+// Threading: the loop's thread, but for listener::open, which may be called before the loop runs on another.
+
+#pragma once
+
+#include <tidemark/error.hpp>
+
+#include <cstdint>
+#include <memory>
+
+#include "ring/address.hpp"
+#include "ring/byte_stream.hpp"
+#include "ring/task.hpp"
+#include "ring/uring_loop.hpp"
+
+namespace tidemark::ring {
+
+/// Connects to the first place of `peer` that answers. `peer` outlives the task. The kernel gives up on a silent peer after
+/// about two minutes. A UNIX socket's stream is a descriptor_stream.
+task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer);
+
+namespace detail {
+class socket;
+}
+class socket_file;
+
+/// Accepts connections. One accept() at a time.
+class listener {
+ public:
+  /// Listens at the first place of `at`; port 0 takes a free one. A UNIX socket's file is made with mode 0600, in place of
+  /// one that nobody listens at any more; close() removes it.
+  static result<std::unique_ptr<listener>> open(uring_loop& owner, const address& at);
+
+  listener(const listener&) = delete;
+  ~listener();
+
+  /// 0 for a UNIX socket.
+  std::uint16_t port() const noexcept { return port_; }
+
+  /// The next connection. errc::closed after close().
+  task<result<std::unique_ptr<byte_stream>>> accept();
+  /// The same, for use on another loop, which is its owner then.
+  task<result<std::unique_ptr<byte_stream>>> accept_for(uring_loop& user);
+
+  /// Refuses further peers; an accept() under way completes with errc::closed.
+  void close() noexcept;
+
+ private:
+  listener(uring_loop& owner, std::shared_ptr<detail::socket> socket, std::unique_ptr<socket_file> file,
+           int family) noexcept;
+
+  uring_loop& owner_;
+  std::shared_ptr<detail::socket> socket_;
+  std::unique_ptr<socket_file> file_;  ///< a UNIX socket's
+  int family_;
+  std::uint16_t port_;
+};
+
+}  // namespace tidemark::ring
