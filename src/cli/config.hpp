@@ -9,6 +9,8 @@
 #pragma once
 
 #include <tidemark/error.hpp>
+#include <tidemark/migration.hpp>
+#include <tidemark/migration_peer.hpp>
 
 #include <cstdint>
 #include <map>
@@ -34,11 +36,22 @@ struct settings {
   kernel_choice kernel = kernel_choice::model;
   std::uint64_t seed = 0;
   std::string address;  ///< HOST:PORT or [HOST]:PORT, checked
+  std::optional<std::uint64_t> demo_bandwidth_bytes;  ///< bytes a second; nullopt: unlimited
+  // [guest]
+  std::uint64_t guest_memory_bytes = 0;
+  std::uint64_t guest_cpu_rate_bytes = 0;     ///< bytes of pages a second
+  std::uint64_t guest_device_rate_bytes = 0;  ///< bytes of pages a second
+  std::uint64_t guest_seed = 0;
   // [migration]
   std::uint64_t downtime_ms = 0;
   std::optional<std::uint64_t> bandwidth_bytes;  ///< bytes a second; nullopt: unlimited
   std::uint64_t rounds_max = 0;
   std::uint64_t batch_pages = 0;
+  std::uint64_t channels = 0;
+  compression pages = compression::automatic;
+  std::uint64_t recovery_ms = 0;
+  // [identity]
+  migration_identity identity;
   // [bench]
   kernel_choice bench_kernel = kernel_choice::model;
   std::uint64_t bench_memory_bytes = 0;

@@ -24,17 +24,32 @@ namespace {
 migration_options options_of(const settings& chosen) {
   migration_options options;
   options.downtime_target = std::chrono::milliseconds(chosen.downtime_ms);
-  options.bandwidth_bytes_per_s = chosen.bandwidth_bytes.value_or(0);
+  options.bandwidth_bytes_per_s = chosen.demo_bandwidth_bytes.value_or(0);
   options.rounds_max = static_cast<std::uint32_t>(chosen.rounds_max);
   options.compare = true;
   return options;
 }
 
+result<guest_plan> plan_of(const demo_request& request) {
+  const auto& chosen = request.config;
+  guest_plan plan{.cpu_rate_bytes = chosen.cpu_rate_bytes,
+                  .device = request.device,
+                  .device_rate_bytes = chosen.device_rate_bytes,
+                  .region_changes_per_second = chosen.region_changes_per_second,
+                  .seed = chosen.seed};
+  for (std::uint64_t i = 0; i < chosen.blocks; ++i) {
+    auto memory = guest_memory::make("ram" + std::to_string(i), chosen.memory_bytes / chosen.blocks);
+    if (!memory) return memory.error();
+    plan.memory.push_back(std::move(*memory));
+  }
+  return plan;
+}
+
 /// What lives on the loop: the guest and its migration.
 class source_side {
  public:
-  source_side(ring::uring_loop& loop, kernel::files& kernel, const demo_request& request, demo_view& view)
-      : loop_(loop), request_(request), view_(view), vm_(loop, kernel, request) {}
+  source_side(ring::uring_loop& loop, kernel::files& kernel, const demo_request& request, demo_view& view, guest_plan plan)
+      : loop_(loop), request_(request), view_(view), vm_(loop, kernel, std::move(plan)) {}
 
   task<void> run(std::string address) {
     outcome_ = co_await migrate(std::move(address));
@@ -50,7 +65,7 @@ class source_side {
   task<result<source_outcome>> migrate(std::string address) {
     const any_io_executor executor = loop_.get_executor();
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
-    view_.begin(request_, vm_.group());
+    view_.begin(request_, vm_.test_device()->group());
     stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_source()},
                     dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
     leaving_.emplace(migration_source::parts{executor, vm_.space(), *stream_, vm_},
@@ -65,7 +80,7 @@ class source_side {
   ring::uring_loop& loop_;
   const demo_request& request_;
   demo_view& view_;
-  demo_guest vm_;
+  synthetic_guest vm_;
   std::optional<dirty_stream> stream_;
   std::optional<migration_source> leaving_;
   result<source_outcome> outcome_ = make_error(operation::migrate, errc::closed);
@@ -77,7 +92,9 @@ result<source_outcome> run_source(const demo_request& request, const std::string
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
   const kernel_of kernel(request.config.kernel);
-  source_side side(**loop, kernel.files(), request, view);
+  auto plan = plan_of(request);
+  if (!plan) return plan.error();
+  source_side side(**loop, kernel.files(), request, view, std::move(*plan));
   ring::start(side.run(address));
   if (auto ran = (*loop)->run(); !ran) return ran.error();
   auto outcome = side.outcome();

@@ -11,7 +11,7 @@
 
 #include <string>
 
-#include "cli/demo_guest.hpp"
+#include "cli/synthetic_guest.hpp"
 #include "cli/request.hpp"
 
 namespace tidemark::cli {
@@ -20,7 +20,7 @@ class demo_view;
 
 struct source_outcome {
   migration_summary migration;
-  demo_activity activity;
+  guest_activity activity;
   dirty_statistics dirty;
   std::uint64_t memory_peak_bytes = 0;
 };

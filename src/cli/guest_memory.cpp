@@ -2,20 +2,51 @@
 
 #include "cli/guest_memory.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 namespace tidemark::cli {
 
-result<guest_memory> guest_memory::make(std::string name, std::uint64_t bytes) {
-  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+result<guest_memory> guest_memory::map(std::string name, std::uint64_t bytes, ring::descriptor file) {
+  const int kind = file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kind, file.get(), 0);
   if (at == MAP_FAILED)
     return kernel_error(operation::add_region, errno, {},
                         std::to_string(bytes) + " bytes for RAM block " + name + ": ask for less --memory");
-  return guest_memory(ram_block{std::move(name), static_cast<std::byte*>(at), bytes});
+  return guest_memory(ram_block{std::move(name), static_cast<std::byte*>(at), bytes}, std::move(file));
+}
+
+result<guest_memory> guest_memory::make(std::string name, std::uint64_t bytes) { return map(std::move(name), bytes, {}); }
+
+result<guest_memory> guest_memory::make_shared(std::string name, std::uint64_t bytes) {
+  ring::descriptor file(memfd_create(name.c_str(), MFD_CLOEXEC));
+  if (!file || ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+    return kernel_error(operation::add_region, errno, {}, "a memory file for RAM block " + name);
+  return map(std::move(name), bytes, std::move(file));
+}
+
+result<guest_memory> guest_memory::of_file(const std::string& path) {
+  ring::descriptor file(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  struct stat about {};
+  if (!file || fstat(file.get(), &about) != 0) return kernel_error(operation::add_region, errno, {}, "--ram: " + path);
+  const auto bytes = static_cast<std::uint64_t>(about.st_size);
+  if (!S_ISREG(about.st_mode) || bytes == 0 || bytes % page_bytes != 0)
+    return kernel_error(operation::add_region, EINVAL, {},
+                        "--ram: " + path + " is no file of whole pages (4KiB); make one with: truncate -s 2GiB " + path);
+  return map(path, bytes, std::move(file));
+}
+
+result<guest_memory> guest_memory::of_descriptor(std::string name, std::uint64_t bytes, ring::descriptor file) {
+  struct stat about {};
+  if (fstat(file.get(), &about) != 0 || static_cast<std::uint64_t>(about.st_size) < bytes)
+    return kernel_error(operation::add_region, EINVAL, {}, "the memory file of RAM block " + name + " is too short");
+  return map(std::move(name), bytes, std::move(file));
 }
 
 guest_memory::~guest_memory() {

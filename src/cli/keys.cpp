@@ -15,6 +15,7 @@ constexpr std::uint64_t seed_max = std::numeric_limits<std::int64_t>::max();  //
 
 constexpr std::array<std::string_view, 2> kernel_words{"model", "linux"};
 constexpr std::array<std::string_view, 3> page_words{"small", "thp", "huge"};
+constexpr std::array<std::string_view, 4> compression_words{"auto", "none", "lz4", "zstd"};
 constexpr std::array<std::string_view, 7> level_words{"trace", "debug", "info", "warning", "error", "critical", "off"};
 
 const std::array table{
@@ -34,6 +35,15 @@ const std::array table{
         number_rule{&settings::seed, 0, seed_max, ""}},
     key{"demo", "address", "--address", "HOST:PORT", "where the destination listens and the source connects",
         endpoint_rule{&settings::address}},
+    key{"demo", "bandwidth", "--bandwidth", "SIZE", "what may be sent", limit_rule{&settings::demo_bandwidth_bytes, mib, tib, "a second"}},
+    key{"guest", "memory", "--memory", "SIZE", "RAM of the guest that is made up, without --ram",
+        size_rule{&settings::guest_memory_bytes, page_bytes, 8 * tib, "of memory", page_bytes}},
+    key{"guest", "cpu_rate", "--cpu-rate", "SIZE", "pages that its CPU thread dirties",
+        size_rule{&settings::guest_cpu_rate_bytes, 0, tib, "a second"}},
+    key{"guest", "device_rate", "--device-rate", "SIZE", "pages that its device dirties, with --device",
+        size_rule{&settings::guest_device_rate_bytes, 0, tib, "a second"}},
+    key{"guest", "seed", "--seed", "NUMBER", "what its memory and the order of writes come from",
+        number_rule{&settings::guest_seed, 0, seed_max, ""}},
     key{"migration", "downtime_ms", "--downtime-ms", "COUNT", "longest standstill of the guest at the switchover",
         number_rule{&settings::downtime_ms, 1, 60000, "milliseconds"}},
     key{"migration", "bandwidth", "--bandwidth", "SIZE", "what may be sent",
@@ -42,6 +52,21 @@ const std::array table{
         number_rule{&settings::rounds_max, 1, 1000, "rounds"}},
     key{"migration", "batch_pages", "--batch-pages", "COUNT", "pages of one batch of the stream",
         number_rule{&settings::batch_pages, 1, 4096, "pages"}},
+    key{"migration", "channels", "--channels", "COUNT", "connections at once, each with a thread",
+        number_rule{&settings::channels, 1, 64, "channels"}},
+    key{"migration", "compression", "--compression", "HOW", "how pages are packed; auto: as it pays, measured on the way",
+        choice_rule<compression>{&settings::pages, compression_words}},
+    key{"migration", "recovery_ms", "--recovery-ms", "COUNT", "how long a broken connection is tried anew",
+        number_rule{&settings::recovery_ms, 0, 3600000, "milliseconds"}},
+    key{"identity", "certificate", "--tls-certificate", "FILE", "PEM: this side's certificate",
+        path_rule{&migration_identity::certificate}},
+    key{"identity", "key", "--tls-key", "FILE", "PEM: its key, readable by nobody else", path_rule{&migration_identity::key}},
+    key{"identity", "authority", "--tls-authority", "FILE", "PEM: who must have signed the other side's certificate",
+        path_rule{&migration_identity::authority}},
+    key{"identity", "peer_name", "--tls-peer-name", "NAME", "name in the destination's certificate, if not its host",
+        path_rule{&migration_identity::peer_name}},
+    key{"identity", "psk", "--psk", "FILE", "a key that both sides have instead: 32 hexadecimal digits or more",
+        path_rule{&migration_identity::psk}},
     key{"bench", "kernel", "--kernel", "WHICH", "whose VFIO answers: the one in this program, or this host's",
         choice_rule<kernel_choice>{&settings::bench_kernel, kernel_words}},
     key{"bench", "memory", "--memory", "SIZE", "memory that is mapped; a multiple of 2MiB",
@@ -83,6 +108,7 @@ std::string range_of(const choice_rule<Choice>& rule) {
   }
   return list;
 }
+std::string range_of(const path_rule&) { return "any text; empty for none"; }
 std::string range_of(const endpoint_rule&) { return "HOST:PORT, or [HOST]:PORT for IPv6, port 0 to 65535"; }
 
 std::string text_of(const number_rule& rule, const settings& from) { return std::to_string(from.*rule.field); }
@@ -94,6 +120,10 @@ std::string text_of(const limit_rule& rule, const settings& from) {
 template <class Choice>
 std::string text_of(const choice_rule<Choice>& rule, const settings& from) {
   return std::string(rule.words[static_cast<std::size_t>(from.*rule.field)]);
+}
+std::string text_of(const path_rule& rule, const settings& from) {
+  const auto& path = from.identity.*rule.field;
+  return path.empty() ? "none" : path;
 }
 std::string text_of(const endpoint_rule& rule, const settings& from) { return from.*rule.field; }
 
@@ -153,6 +183,13 @@ checked<void> put(const choice_rule<Choice>& rule, settings& target, const writt
   const auto found = word ? std::find(rule.words.begin(), rule.words.end(), *word) : rule.words.end();
   if (found == rule.words.end()) return problem{as_written(value) + " is not known"};
   target.*rule.field = static_cast<Choice>(found - rule.words.begin());
+  return {};
+}
+
+checked<void> put(const path_rule& rule, settings& target, const written& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  if (!text) return problem{as_written(value) + " is an integer, not a string"};
+  target.identity.*rule.field = *text;
   return {};
 }
 

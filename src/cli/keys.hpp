@@ -11,12 +11,12 @@
 #include <string_view>
 #include <variant>
 
+#include <tidemark/page_run.hpp>
+
 #include "cli/config.hpp"
 #include "cli/size.hpp"
 
 namespace tidemark::cli {
-
-inline constexpr std::uint64_t page_bytes = 4096;
 
 /// A value as written in a TOML file.
 using written = std::variant<std::int64_t, std::string>;
@@ -42,6 +42,9 @@ struct choice_rule {  ///< one of these words; the value is the word's place
   Choice settings::*field;
   std::span<const std::string_view> words;
 };
+struct path_rule {  ///< a file; empty: none
+  std::string migration_identity::*field;
+};
 struct endpoint_rule {
   std::string settings::*field;
 };
@@ -53,7 +56,7 @@ struct key {
   std::string_view metavar;  ///< what --help calls the value
   std::string_view meaning;  ///< for --help
   std::variant<number_rule, size_rule, limit_rule, choice_rule<kernel_choice>, choice_rule<log_level>,
-               choice_rule<page_kind>, endpoint_rule>
+               choice_rule<page_kind>, choice_rule<compression>, path_rule, endpoint_rule>
       rule;
 
   std::string full_name() const { return std::string(table) + "." + std::string(name); }

@@ -8,7 +8,9 @@
 #include "cli/doctor.hpp"
 #include "cli/log.hpp"
 #include "cli/map_bench.hpp"
+#include "cli/migrate.hpp"
 #include "cli/options.hpp"
+#include "cli/receive.hpp"
 
 namespace {
 
@@ -23,6 +25,16 @@ int run(const answer& only) {
 int run(const demo_request& request) {
   start_log(request.config.level);
   return run_demo(request);
+}
+
+int run(const migrate_request& request) {
+  start_log(request.config.level);
+  return run_migrate(request);
+}
+
+int run(const receive_request& request) {
+  start_log(request.config.level);
+  return run_receive(request);
 }
 
 int run(const map_bench_request& request) {

@@ -17,6 +17,7 @@
 #include <CLI/Formatter.hpp>
 
 #include "cli/keys.hpp"
+#include "cli/migration_request.hpp"
 #include "cli/options_help.hpp"
 #include "kernel/test_device.h"
 
@@ -34,6 +35,7 @@ struct words {
   std::string bench_device;
   std::string pattern = "all";
   std::string svg;
+  migration_words migration;
   bool table = false;
   bool json = false;
   bool all = false;
@@ -58,9 +60,10 @@ void add_key(CLI::App& app, words& given, const key& k, const settings& built_in
   app.add_option(std::string(k.option), given.keys[&k], help)->option_text(std::string(k.metavar));
 }
 
-void add_keys(CLI::App& app, words& given, std::string_view table, const std::string& group, const settings& built_in) {
+void add_keys(CLI::App& app, words& given, std::string_view table, const std::string& group, const settings& built_in,
+              std::initializer_list<std::string_view> but = {}) {
   for (const auto& k : keys()) {
-    if (k.table != table) continue;
+    if (k.table != table || std::find(but.begin(), but.end(), k.name) != but.end()) continue;
     add_key(app, given, k, built_in);
     app.get_option(std::string(k.option))->group(group);
   }
@@ -76,7 +79,7 @@ void add_demo(CLI::App& app, words& given, const settings& built_in) {
   demo->fallthrough();
   demo->footer(std::string(demo_footer));
   add_keys(*demo, given, "demo", "The guest", built_in);
-  add_keys(*demo, given, "migration", "The migration", built_in);
+  add_keys(*demo, given, "migration", "The migration", built_in, {"bandwidth"});  // it has one of its own
   add_option(*demo, given.role, "--role", "ROLE", "Two machines",
              "both halves, in two processes of its own, or the one half here\nboth, source or destination; default both");
   add_option(*demo, given.device, "--device", "NAME", "The host's VFIO, with --kernel linux",
@@ -87,6 +90,47 @@ void add_demo(CLI::App& app, words& given, const settings& built_in) {
   add_option(*demo, given.inject, "--inject", "FAULT", "Output",
              "spoil the run, which must fail then\nflip-byte: one byte at the destination, before the comparison");
   demo->set_help_flag("-h,--help", "print this help")->group("Output");
+}
+
+void add_migration_peer(CLI::App& app, words& given, const char* metavar, const std::string& help) {
+  app.add_option("address", given.migration.address, help)->option_text(metavar)->required()->group("Where");
+  app.add_flag("--plain", given.migration.plain,
+               "over tcp: without TLS: everybody on the way may read and change the guest's memory")
+      ->disable_flag_override()
+      ->group("Who");
+  app.add_flag("--json", given.json, "JSON, one object a line, instead of the view for a person")
+      ->disable_flag_override()
+      ->group("Output");
+  app.set_help_flag("-h,--help", "print this help")->group("Output");
+}
+
+void add_migrate(CLI::App& app, words& given, const settings& built_in) {
+  auto* migrate = app.add_subcommand("migrate", "Send a guest away: to another host or process, or into a file");
+  migrate->fallthrough();
+  migrate->footer(std::string(migrate_footer));
+  add_migration_peer(*migrate, given, "TO", "tcp:HOST:PORT, unix:PATH, file:PATH or fd:PATH");
+  add_keys(*migrate, given, "identity", "Who", built_in);
+  migrate->add_option("--ram", given.migration.ram, "file that is a RAM block, as /dev/shm has them; more than one: the next block")
+      ->option_text("FILE")
+      ->group("The guest");
+  add_keys(*migrate, given, "guest", "The guest", built_in);
+  add_option(*migrate, given.migration.device, "--device", "NAME", "The guest",
+             "give it a test device of this name, whose state moves, too");
+  add_keys(*migrate, given, "migration", "The migration", built_in);
+  add_option(*migrate, given.migration.report, "--report", "FILE", "Output", "also make a page to look at of it: HTML");
+}
+
+void add_receive(CLI::App& app, words& given, const settings& built_in) {
+  auto* receive = app.add_subcommand("receive", "Take a guest in: from another host or process, or out of a file");
+  receive->fallthrough();
+  receive->footer(std::string(receive_footer));
+  add_migration_peer(*receive, given, "AT", "tcp:HOST:PORT (port 0: a free one), unix:PATH, file:PATH or fd:PATH");
+  add_keys(*receive, given, "identity", "Who", built_in, {"peer_name"});
+  receive->add_option("--ram", given.migration.ram, "file that becomes a RAM block; more than one: the next block")
+      ->option_text("FILE")
+      ->group("The guest");
+  add_option(*receive, given.migration.device, "--device", "NAME", "The guest",
+             "the test device of this name takes the state of the source's");
 }
 
 void add_map_bench(CLI::App& app, words& given, const settings& built_in) {
@@ -145,6 +189,8 @@ void describe(CLI::App& app, words& given, const settings& built_in) {
       ->option_text("FILE");
   add_keys(app, given, "log", "Options", built_in);
   add_demo(app, given, built_in);
+  add_migrate(app, given, built_in);
+  add_receive(app, given, built_in);
   add_bench(app, given, built_in);
   add_devices(app, given);
   add_doctor(app, given);
@@ -177,7 +223,7 @@ std::string explain_values(const std::string& text) {
 std::string explain_unknown(const std::string& word, bool inside_command) {
   if (inside_command) return (word.starts_with('-') ? "unknown option " : "unexpected argument ") + in_quotes(word);
   if (word.starts_with('-')) return "unknown option " + in_quotes(word) + "; a command's options follow its name";
-  return "unknown command " + in_quotes(word) + "; use demo, bench, devices or doctor";
+  return "unknown command " + in_quotes(word) + "; use demo, migrate, receive, bench, devices or doctor";
 }
 
 /// One line for what CLI11 could not take apart, with where to look.
@@ -191,7 +237,7 @@ answer explain(const CLI::App& app, const CLI::ParseError& failure, std::span<co
     const bool inside_command = sub && std::find(line.begin(), at, sub->get_name()) != at;
     return refused(explain_unknown(unknown.front(), inside_command) + help);
   }
-  if (!sub) return refused("no command given; use demo, bench, devices or doctor" + help);
+  if (!sub) return refused("no command given; use demo, migrate, receive, bench, devices or doctor" + help);
   if (sub->get_name() == "bench") return refused("nothing to measure given; use bench map" + help);
   return refused(failure.what() + help);
 }
@@ -219,7 +265,11 @@ std::optional<answer> take_apart(CLI::App& app, int argc, const char* const* arg
 /// Two commands may have an option of the same name, each for a key of its own.
 bool takes(const CLI::App& command, const key& k) {
   if (k.table == "log") return true;
-  return k.table == "bench" ? command.get_name() == "map" : command.get_name() == "demo";
+  if (k.table == "bench") return command.get_name() == "map";
+  if (k.table == "demo") return command.get_name() == "demo";
+  if (k.table == "guest") return command.get_name() == "migrate";
+  if (k.table == "identity") return command.get_name() == "migrate" || command.get_name() == "receive";
+  return command.get_name() == "migrate" || (command.get_name() == "demo" && k.name != "bandwidth");
 }
 
 result<settings> merge(settings chosen, const CLI::App& app, const CLI::App& sub, const words& given) {
@@ -347,6 +397,16 @@ parsed parse_command_line(int argc, const char* const* argv) {
     auto bench = map_bench_of(sub, given, std::move(*chosen));
     if (!bench) return refused(bench.error().detail);
     return std::move(*bench);
+  }
+  if (sub.get_name() == "migrate") {
+    auto migrate = migrate_of(given.migration, given.json, std::move(*chosen));
+    if (!migrate) return refused(migrate.error().detail);
+    return std::move(*migrate);
+  }
+  if (sub.get_name() == "receive") {
+    auto receive = receive_of(given.migration, given.json, std::move(*chosen));
+    if (!receive) return refused(receive.error().detail);
+    return std::move(*receive);
   }
   auto request = demo_of(sub, given, std::move(*chosen));
   if (!request) return refused(request.error().detail);

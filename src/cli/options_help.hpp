@@ -17,6 +17,7 @@ inline constexpr std::string_view main_footer =
   tidemark devices                    its VFIO devices, and who has them
   tidemark demo                       migrate 1 GiB from one process to another
   tidemark demo --memory 4GiB --bandwidth unlimited --json
+  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map                  how fast memory is mapped, beside a plain loop of ioctls
 
 Settings come from config/tidemark.toml (built in), then the file of --config, then options.
@@ -36,6 +37,30 @@ Examples:
 
 Both halves of a migration between machines must be given the same memory and blocks.
 Exit status: 0 identical, 1 failed or not identical, 2 asked for wrongly and nothing was begun.)";
+
+inline constexpr std::string_view migrate_footer =
+    R"(Over tcp: both sides prove who they are: with certificates, or with a key in a file of each (--psk). unix: and fd: are on
+this host, and the socket's file says who may connect. file: makes a snapshot, and the guest goes on here. fd: hands the
+memory itself over, and copies nothing.
+
+The guest is made up: memory, which --cpu-rate and --device-rate keep dirtying, or which files are (--ram). What other
+processes write into those files meanwhile is not seen.
+
+Examples:
+  openssl rand -hex 32 > key && chmod 600 key
+  tidemark receive tcp:127.0.0.1:7000 --psk key
+  tidemark migrate tcp:127.0.0.1:7000 --psk key --memory 2GiB --cpu-rate 200MiB --channels 2 --report migration.html
+  tidemark migrate file:guest.snapshot --memory 1GiB
+  tidemark receive file:guest.snapshot
+
+Exit status: 0 the guest has gone (or is in the file), 1 it has not, and goes on here unless standard error says otherwise,
+2 asked for wrongly and nothing was begun.)";
+
+inline constexpr std::string_view receive_footer =
+    R"(Takes one migration in, then ends. A connection that makes no sense, or whose peer cannot prove who it is, is refused, and it
+goes on listening. A source says what RAM it has; --ram files must be of those sizes.
+
+Exit status: 0 the guest arrived, 1 it did not, 2 asked for wrongly and nothing was begun.)";
 
 inline constexpr std::string_view bench_footer =
     R"(Exit status: 0 it was measured, 1 it could not be (standard error says why), 2 it was asked for wrongly.)";
@@ -57,8 +82,11 @@ The device's group is taken for as long, and the device is opened and closed man
 that nothing uses. The memory is the program's own, and no device is told to touch it.
 
 Examples:
+  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map --json
+  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map --kernel linux --device 0000:01:00.0 --pages thp --svg map.svg
+  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map --pattern burst --map-size 64KiB
 
 Exit status: 0 it was measured, 1 it could not be (standard error says why), 2 it was asked for wrongly.)";

@@ -24,6 +24,24 @@ struct demo_request {
   std::string device;      ///< the test device's name on the platform bus
 };
 
+/// Who is on the other side, and how it is known.
+struct migrate_request {
+  settings config;
+  migration_peer to;
+  std::vector<std::string> ram;  ///< files that are the RAM blocks; none: a guest is made up
+  std::string device;            ///< the test device's name on the platform bus; empty: none
+  std::string report;            ///< where the page goes; empty: nowhere
+  bool json = false;
+};
+
+struct receive_request {
+  settings config;
+  migration_peer at;
+  std::vector<std::string> ram;  ///< files that become the RAM blocks; none: memory of this process
+  std::string device;
+  bool json = false;
+};
+
 struct map_bench_request {
   settings config;
   std::string device;                 ///< a PCI address or a path in sysfs

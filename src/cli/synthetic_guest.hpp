@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest of the demo's source: RAM blocks, a CPU thread and a device that dirty them, and regions that are added and
-// removed meanwhile.
+// A guest that the tool makes up: RAM blocks, a CPU thread and a device that dirty them, and regions that are added and
+// removed meanwhile. Each of these but the RAM may be left out.
 //
 // Each RAM block is seen at one IOVA by a region of its first seven eighths, which stays, and by one of the rest, which
 // comes and goes like memory that is plugged in and out. The device writes everywhere; where nothing is mapped its DMA is
@@ -24,28 +24,39 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "cli/dirtier.hpp"
 #include "cli/guest_memory.hpp"
-#include "cli/request.hpp"
 #include "ring/loop.hpp"
 #include "ring/task.hpp"
 
 namespace tidemark::cli {
 
 /// What the guest did.
-struct demo_activity {
+struct guest_activity {
   std::uint64_t cpu_pages = 0;
   std::uint64_t device_pages = 0;
   std::uint64_t refused_dma = 0;
   std::uint64_t region_changes = 0;
 };
 
-class demo_guest final : public guest {
+/// What it consists of.
+struct guest_plan {
+  std::vector<guest_memory> memory{};
+  bool fill = true;                 ///< with bytes that repeat nowhere, before it runs; else memory is as it is
+  std::uint64_t cpu_rate_bytes = 0;  ///< a second; 0: no CPU writes
+  std::string device{};              ///< the test device's name on the platform bus; empty: none
+  std::uint64_t device_rate_bytes = 0;
+  std::uint64_t region_changes_per_second = 0;
+  std::uint64_t seed = 0;
+};
+
+class synthetic_guest final : public guest {
  public:
-  demo_guest(ring::loop& loop, kernel::files& kernel, const demo_request& request);
-  ~demo_guest() override;
+  synthetic_guest(ring::loop& loop, kernel::files& kernel, guest_plan plan);
+  ~synthetic_guest() override;
 
   /// Memory, device, first regions. Nothing runs yet.
   ring::task<result<void>> prepare();
@@ -56,14 +67,17 @@ class demo_guest final : public guest {
 
   void start_pause(completion<void> done) override;
   void start_resume(completion<void> done) override;
+  bool can_throttle() const noexcept override { return true; }
+  void start_throttle(unsigned percent, completion<void> done) override;
 
   address_space& space() noexcept { return space_; }
   cpu_dirty_source& cpu_source() noexcept { return *cpu_source_; }
-  unsigned group() const noexcept { return device_->group(); }
-  demo_activity activity() const;
+  const std::vector<guest_memory>& memory() const noexcept { return plan_.memory; }
+  const std::optional<device>& test_device() const noexcept { return device_; }
+  guest_activity activity() const;
 
  private:
-  ring::task<result<void>> make_memory();
+  ring::task<result<void>> add_memory();
   ring::task<result<void>> attach_device();
   void choose_cpu_source();
   region stays(block_index block) const;
@@ -77,10 +91,8 @@ class demo_guest final : public guest {
   ring::loop& loop_;
   any_io_executor executor_;
   kernel::files& kernel_;
-  const demo_request& request_;
-  std::uint64_t block_bytes_ = 0;
-
-  std::vector<guest_memory> memory_;
+  guest_plan plan_;
+  std::vector<std::uint64_t> iovas_;  ///< of the blocks
   host host_;
   address_space space_;
   std::optional<device> device_;
@@ -93,6 +105,8 @@ class demo_guest final : public guest {
   bool region_task_ended_ = true;
   std::uint64_t region_changes_ = 0;
   std::atomic<std::uint64_t> refused_dma_ = 0;
+  std::atomic<unsigned> throttle_percent_ = 0;
+  double throttled_pages_ = 0;  ///< that the CPU may write in a part
 
   std::unique_ptr<dirtier> cpu_;
   std::unique_ptr<dirtier> device_driver_;

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cli/migrate.hpp"
+
+#include <tidemark/kernel.hpp>
+#include <tidemark/migration_source.hpp>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/kernel_of.hpp"
+#include "cli/migration_view.hpp"
+#include "cli/synthetic_guest.hpp"
+#include "ring/await.hpp"
+#include "ring/executor.hpp"
+#include "ring/uring_loop.hpp"
+
+namespace tidemark::cli {
+
+using ring::resume_on;
+using ring::task;
+
+namespace {
+
+migration_options options_of(const settings& chosen) {
+  migration_options options;
+  options.downtime_target = std::chrono::milliseconds(chosen.downtime_ms);
+  options.bandwidth_bytes_per_s = chosen.bandwidth_bytes.value_or(0);
+  options.rounds_max = static_cast<std::uint32_t>(chosen.rounds_max);
+  options.pages = chosen.pages;
+  options.recovery_window = std::chrono::milliseconds(chosen.recovery_ms);
+  return options;
+}
+
+result<guest_plan> plan_of(const migrate_request& request) {
+  const auto& chosen = request.config;
+  guest_plan plan{.fill = request.ram.empty(),
+                  .cpu_rate_bytes = chosen.guest_cpu_rate_bytes,
+                  .device = request.device,
+                  .device_rate_bytes = chosen.guest_device_rate_bytes,
+                  .seed = chosen.guest_seed};
+  for (const auto& file : request.ram) {
+    auto memory = guest_memory::of_file(file);
+    if (!memory) return memory.error();
+    plan.memory.push_back(std::move(*memory));
+  }
+  if (!plan.memory.empty()) return plan;
+  const bool handed_over = request.to.address.starts_with("fd:");
+  auto memory = handed_over ? guest_memory::make_shared("ram0", chosen.guest_memory_bytes)
+                            : guest_memory::make("ram0", chosen.guest_memory_bytes);
+  if (!memory) return memory.error();
+  plan.memory.push_back(std::move(*memory));
+  return plan;
+}
+
+/// What lives on the loop: the guest and its migration.
+class leaving {
+ public:
+  leaving(ring::uring_loop& loop, kernel::files& kernel, const migrate_request& request, migration_view& view, guest_plan plan)
+      : loop_(loop), request_(request), view_(view), vm_(loop, kernel, std::move(plan)) {}
+
+  task<void> run() {
+    outcome_ = co_await migrate();
+    co_await vm_.stop();
+    loop_.stop();
+  }
+
+  const result<migration_summary>& outcome() const noexcept { return outcome_; }
+
+ private:
+  task<result<migration_summary>> migrate() {
+    const resume_on here{loop_.get_executor()};
+    if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
+    stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_source()},
+                    dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
+    source_.emplace(migration_source::parts{here.where, vm_.space(), *stream_, vm_}, request_.to, options_of(request_.config),
+                    [this](const migration_progress& now) { view_.progress(now); });
+    vm_.start();
+    co_return co_await source_->async_run(here);
+  }
+
+  ring::uring_loop& loop_;
+  const migrate_request& request_;
+  migration_view& view_;
+  synthetic_guest vm_;
+  std::optional<dirty_stream> stream_;
+  std::optional<migration_source> source_;
+  result<migration_summary> outcome_ = make_error(operation::migrate, errc::closed);
+};
+
+result<migration_summary> migrate(const migrate_request& request, migration_view& view) {
+  auto loop = ring::uring_loop::make();
+  if (!loop) return loop.error();
+  auto plan = plan_of(request);
+  if (!plan) return plan.error();
+  const kernel_of kernel(kernel_choice::model);
+  leaving guest_and_migration(**loop, kernel.files(), request, view, std::move(*plan));
+  ring::start(guest_and_migration.run());
+  if (auto ran = (*loop)->run(); !ran) return ran.error();
+  return guest_and_migration.outcome();
+}
+
+}  // namespace
+
+int run_migrate(const migrate_request& request) {
+  migration_view view(request.json, std::chrono::milliseconds(request.config.downtime_ms));
+  const auto outcome = migrate(request, view);
+  if (outcome) {
+    view.summary(*outcome);
+  } else {
+    view.failed(outcome.error());
+  }
+  return outcome ? 0 : 1;
+}
+
+}  // namespace tidemark::cli
