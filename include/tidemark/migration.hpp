@@ -116,6 +116,8 @@ class guest {
 struct block_description {
   std::string name;
   std::uint64_t size = 0;  ///< bytes
+  int memory_file = -1;    ///< that is its memory, from offset 0, when it is handed over (fd:): to be mapped shared, or
+                           ///< duplicated, before the call that is given this returns
 };
 
 }  // namespace tidemark

@@ -26,6 +26,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 namespace tidemark {
 
@@ -38,6 +39,8 @@ class migration_source {
     dirty_stream& stream;
     guest& vm;
     workers& threads = thread_workers();
+    /// For fd: only: the files that the RAM blocks are shared mappings of, from offset 0, in the blocks' order.
+    std::vector<int> memory_files{};
   };
   /// Called on the executor, several times a round.
   using progress_call = std::function<void(const migration_progress&)>;

@@ -42,9 +42,10 @@ result<guest_memory> guest_memory::of_file(const std::string& path) {
   return map(path, bytes, std::move(file));
 }
 
-result<guest_memory> guest_memory::of_descriptor(std::string name, std::uint64_t bytes, ring::descriptor file) {
+result<guest_memory> guest_memory::of_descriptor(std::string name, std::uint64_t bytes, int shared) {
   struct stat about {};
-  if (fstat(file.get(), &about) != 0 || static_cast<std::uint64_t>(about.st_size) < bytes)
+  ring::descriptor file(fcntl(shared, F_DUPFD_CLOEXEC, 0));
+  if (!file || fstat(file.get(), &about) != 0 || static_cast<std::uint64_t>(about.st_size) < bytes)
     return kernel_error(operation::add_region, EINVAL, {}, "the memory file of RAM block " + name + " is too short");
   return map(std::move(name), bytes, std::move(file));
 }

@@ -24,8 +24,8 @@ class guest_memory {
   static result<guest_memory> make_shared(std::string name, std::uint64_t bytes);
   /// Of a file that is there, such as another process's memory in /dev/shm: as large as it is. Its name is the block's.
   static result<guest_memory> of_file(const std::string& path);
-  /// Of a memory file that was handed over; takes it.
-  static result<guest_memory> of_descriptor(std::string name, std::uint64_t bytes, ring::descriptor file);
+  /// Of a memory file that was handed over, which may be closed then.
+  static result<guest_memory> of_descriptor(std::string name, std::uint64_t bytes, int file);
 
   guest_memory(guest_memory&& other) noexcept
       : block_(std::exchange(other.block_, {})), file_(std::move(other.file_)) {}

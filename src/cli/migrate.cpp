@@ -76,7 +76,15 @@ class leaving {
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
     stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_source()},
                     dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
-    source_.emplace(migration_source::parts{here.where, vm_.space(), *stream_, vm_}, request_.to, options_of(request_.config),
+    std::vector<int> files;
+    if (request_.to.address.starts_with("fd:"))
+      for (const auto& memory : vm_.memory()) files.push_back(memory.file());
+    source_.emplace(migration_source::parts{.executor = here.where,
+                                            .space = vm_.space(),
+                                            .stream = *stream_,
+                                            .vm = vm_,
+                                            .memory_files = std::move(files)},
+                    request_.to, options_of(request_.config),
                     [this](const migration_progress& now) { view_.progress(now); });
     vm_.start();
     co_return co_await source_->async_run(here);

@@ -40,7 +40,7 @@ class arrived_guest final : public guest {
                               std::to_string(files_.size()) + " --ram files");
     std::vector<ram_block> blocks;
     for (const auto& block : wanted) {
-      auto made = files_.empty() ? guest_memory::make(block.name, block.size) : guest_memory::of_file(files_[blocks.size()]);
+      auto made = memory_for(block, blocks.size());
       if (!made) return made.error();
       if (made->block().size != block.size)
         return kernel_error(operation::migrate, EINVAL, {},
@@ -55,6 +55,10 @@ class arrived_guest final : public guest {
   void start_resume(completion<void> done) override { answer(std::move(done)); }
 
  private:
+  result<guest_memory> memory_for(const block_description& block, std::size_t index) const {
+    if (block.memory_file >= 0) return guest_memory::of_descriptor(block.name, block.size, block.memory_file);
+    return files_.empty() ? guest_memory::make(block.name, block.size) : guest_memory::of_file(files_[index]);
+  }
   void answer(completion<void> done) {
     boost::asio::post(executor_, [done = std::move(done)]() mutable { std::move(done)(result<void>{}); });
   }

@@ -85,6 +85,39 @@ task<result<frame>> channel::receive() {
 
 task<result<void>> channel::receive_payload(std::vector<iovec> parts) { co_return co_await stream_->read(parts); }
 
+namespace {
+
+error no_descriptors() {
+  return make_error(operation::migrate, errc::protocol, {},
+                    "memory is handed over within one host only; use fd:PATH at both sides");
+}
+
+}  // namespace
+
+task<result<void>> channel::send_descriptors(std::vector<int> those) {
+  auto* stream = dynamic_cast<ring::descriptor_stream*>(stream_.get());
+  if (!stream) co_return no_descriptors();
+  const auto turn = co_await sending_.lock();
+  for (std::span<const int> left = those; !left.empty();) {
+    const auto now = left.first(std::min(left.size(), ring::descriptor_stream::descriptors_max));
+    left = left.subspan(now.size());
+    if (auto sent = co_await stream->send_descriptors(now); !sent) co_return sent;
+  }
+  co_return result<void>{};
+}
+
+task<result<std::vector<ring::descriptor>>> channel::receive_descriptors(std::size_t count) {
+  auto* stream = dynamic_cast<ring::descriptor_stream*>(stream_.get());
+  if (!stream) co_return no_descriptors();
+  std::vector<ring::descriptor> all;
+  while (all.size() != count) {
+    auto some = co_await stream->receive_descriptors(std::min(count - all.size(), ring::descriptor_stream::descriptors_max));
+    if (!some) co_return some.error();
+    for (auto& one : *some) all.push_back(std::move(one));
+  }
+  co_return all;
+}
+
 task<result<frame>> channel::expect(frame_type type) {
   auto received = co_await receive();
   if (!received || received->head.type == type) co_return received;

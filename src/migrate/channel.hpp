@@ -19,6 +19,7 @@
 
 #include "migrate/wire.hpp"
 #include "ring/byte_stream.hpp"
+#include "ring/descriptor_stream.hpp"
 #include "ring/loop.hpp"
 #include "ring/mutex.hpp"
 
@@ -41,6 +42,11 @@ class channel {
   /// The next frame, checked; a payload is then still in the stream, for receive_payload.
   ring::task<result<frame>> receive();
   ring::task<result<void>> receive_payload(std::vector<iovec> parts);
+
+  /// File descriptors behind the frames sent so far, or received so far: over a UNIX socket only.
+  ring::task<result<void>> send_descriptors(std::vector<int> those);
+  ring::task<result<std::vector<ring::descriptor>>> receive_descriptors(std::size_t count);
+
   /// The next frame, which must be of this type: a refusal becomes an error with the peer's reason.
   ring::task<result<frame>> expect(frame_type type);
 

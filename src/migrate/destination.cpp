@@ -141,7 +141,7 @@ task<void> destination::greet(connection from, const frame& first) {
 /// A new session, or a new attempt at the one there is: then whoever writes for the last one has to be gone first.
 task<result<void>> destination::begin(const connection& from, const hello& said, bool& resumed) {
   if (!session_) {
-    if (auto made = make_room(said); !made) co_return made;
+    if (auto made = co_await make_room(from, said); !made) co_return made;
     session_ = said;
   } else if (said.attempt <= attempt_) {
     co_return protocol_error("this attempt of the migration is over");
@@ -161,16 +161,24 @@ task<result<void>> destination::begin(const connection& from, const hello& said,
   co_return result<void>{};
 }
 
-result<void> destination::make_room(const hello& said) {
+task<result<void>> destination::make_room(const connection& from, const hello& said) {
   if (!said.devices.empty())
-    return make_error(operation::migrate, errc::region_unknown, {}, "the guest has no devices here, and the source's has");
-  auto room = with_.make_room(said.blocks);
-  if (!room) return room.error();
-  if (!fits(*room, said.blocks))
-    return make_error(operation::migrate, errc::region_unknown, {},
-                      "the room made is not one block of the same size for each of the source's");
+    co_return make_error(operation::migrate, errc::region_unknown, {}, "the guest has no devices here, and the source's has");
+  auto wanted = said.blocks;
+  std::vector<ring::descriptor> files;
+  if (said.descriptors) {
+    auto came = co_await on(from, from->wire().receive_descriptors(wanted.size()));
+    if (!came) co_return came.error();
+    files = std::move(*came);
+    for (std::size_t i = 0; i != files.size(); ++i) wanted[i].memory_file = files[i].get();
+  }
+  auto room = with_.make_room(wanted);
+  if (!room) co_return room.error();
+  if (!fits(*room, wanted))
+    co_return make_error(operation::migrate, errc::region_unknown, {},
+                         "the room made is not one block of the same size for each of the source's");
   room_ = std::make_shared<arrival_room>(arrival_room{said.of.key, std::move(*room), said.devices.size(), {}});
-  return {};
+  co_return result<void>{};
 }
 
 task<void> destination::serve_control(connection from, std::uint64_t attempt, bool resumed) {

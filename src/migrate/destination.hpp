@@ -68,7 +68,7 @@ class destination {
   ring::task<void> serve_control(connection from, std::uint64_t attempt, bool resumed);
   ring::task<void> serve_data(connection from, const frame& first);
   ring::task<result<void>> begin(const connection& from, const hello& said, bool& resumed);
-  result<void> make_room(const hello& said);
+  ring::task<result<void>> make_room(const connection& from, const hello& said);
   ring::task<result<void>> take_in(const connection& from);
   ring::task<result<void>> finish(const connection& control, std::uint64_t attempt);
   ring::task<result<void>> compare(const connection& control);

@@ -18,8 +18,11 @@ namespace {
 constexpr std::uint64_t stretch_pages = (2 << 20) / page_bytes;
 
 /// On the channel's loop.
-task<result<void>> exchange_on(outgoing& to, frame_type said, std::string body, frame_type answer, frame* into) {
+task<result<void>> exchange_on(outgoing& to, frame_type said, std::string body, frame_type answer, frame* into,
+                               std::vector<int> descriptors = {}) {
   if (auto sent = co_await to.say(said, std::move(body)); !sent) co_return sent;
+  if (!descriptors.empty())
+    if (auto sent = co_await to.wire().send_descriptors(std::move(descriptors)); !sent) co_return sent;
   auto answered = co_await to.expect(answer);
   if (!answered) co_return answered.error();
   if (into) *into = std::move(*answered);
@@ -37,9 +40,11 @@ task<result<welcome>> network_target::open() {
   if (auto done = co_await connect(0); !done) co_return done.error();
   hello said{with_.of, channels(),   ++attempts_, static_cast<std::uint64_t>(with_.recovery_window.count()),
              {},       with_.devices};
-  for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size});
+  for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size, -1});
   frame answer;
-  if (auto done = co_await exchange(0, frame_type::hello, encode_hello(said), frame_type::welcome, &answer); !done)
+  if (auto done = co_await on_channel(0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome,
+                                                     &answer, with_.memory_files));
+      !done)
     co_return done.error();
   auto answered = decode_welcome(answer.body);
   if (!answered) co_return answered.error();

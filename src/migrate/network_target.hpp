@@ -34,12 +34,13 @@ class network_target final : public target {
     session of;
     compression pages = compression::automatic;
     std::chrono::milliseconds recovery_window{0};
+    std::vector<int> memory_files{};  ///< of the blocks, when the memory itself is handed over
   };
   explicit network_target(parts with);
   /// After leave(), or nothing was opened.
   ~network_target() override;
 
-  bool takes_pages() const noexcept override { return true; }
+  bool takes_pages() const noexcept override { return with_.memory_files.empty(); }
   bool takes_over() const noexcept override { return true; }
   ring::task<result<welcome>> open() override;
   ring::task<void> begin_round() override;

@@ -13,10 +13,13 @@ using ring::task;
 namespace {
 
 constexpr std::string_view tcp_prefix = "tcp:";
+constexpr std::string_view memory_prefix = "fd:";
 
 /// What ring::resolve() reads.
 std::string place_of(std::string_view address) {
-  return std::string(address.starts_with(tcp_prefix) ? address.substr(tcp_prefix.size()) : address);
+  if (address.starts_with(tcp_prefix)) return std::string(address.substr(tcp_prefix.size()));
+  if (address.starts_with(memory_prefix)) return "unix:" + std::string(address.substr(memory_prefix.size()));
+  return std::string(address);
 }
 
 }  // namespace

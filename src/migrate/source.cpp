@@ -199,10 +199,6 @@ task<result<void>> source::send_rest() {
 
 task<result<void>> source::hand_over() {
   const auto began = now();
-  // Tracking ends while this side still owns the guest: after the hand-over nothing here may fail the migration.
-  if (std::exchange(tracking_, false))
-    if (auto stopped = co_await with_.stream.async_stop(here_); !stopped) co_return stopped;
-  if (auto go_on = check_cancelled(); !go_on) co_return go_on;
   auto done = result<void>{};
   if (with_.to.takes_over()) {
     handed_over_ = true;
@@ -215,6 +211,8 @@ task<result<void>> source::hand_over() {
   summary_.blackout.hand_over = now() - began;
   summary_.total = now() - began_;
   summary_.wire_bytes = with_.to.wire_bytes();
+  // Not before, for it takes as long as there is memory. What it answers is of no use to anybody any more.
+  if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
   co_return result<void>{};
 }
 
@@ -287,6 +285,7 @@ task<error> source::give_up(error failure) {
   if (const auto go_on = check_cancelled(); !go_on && !handed_over_) failure = go_on.error();
   co_await with_.to.leave(is_broken_connection(failure) ? nullptr : &failure);
   if (handed_over_) {
+    if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
     if (failure.undone.empty()) failure.undone = "the guest runs at the destination and stays paused here";
     co_return failure;
   }

@@ -39,7 +39,7 @@ result<block_description> decode_block(const json::value& from) {
   const auto size = number_in(*object, "size");
   if (!size) return size.error();
   if (*size == 0 || *size % page_bytes != 0) return protocol_error("the size of RAM block " + *name + " is not whole pages");
-  return block_description{std::move(*name), *size};
+  return block_description{std::move(*name), *size, -1};
 }
 
 result<void> decode_blocks(const json::object& from, std::vector<block_description>& blocks) {
@@ -221,6 +221,7 @@ std::string encode_hello(const hello& said) {
                                       {"channels", said.channels},
                                       {"attempt", said.attempt},
                                       {"recovery_window_ms", said.recovery_window_ms},
+                                      {"descriptors", said.descriptors},
                                       {"blocks", std::move(blocks)},
                                       {"devices", std::move(devices)}});
 }
@@ -245,6 +246,9 @@ result<hello> decode_hello(std::string_view body) {
   const auto window = number_in(*object, "recovery_window_ms");
   if (!window) return window.error();
   said.recovery_window_ms = *window;
+  const auto* descriptors = object->if_contains("descriptors");
+  if (!descriptors || !descriptors->is_bool()) return protocol_error("hello does not say whether descriptors follow");
+  said.descriptors = descriptors->get_bool();
   if (auto done = decode_blocks(*object, said.blocks); !done) return done.error();
   if (auto done = decode_devices(*object, said.devices); !done) return done.error();
   return said;
