@@ -58,6 +58,8 @@ enum class operation : std::uint8_t {
   attach,
   detach,
   read_configuration,
+  write_snapshot,
+  read_snapshot,
 };
 
 std::string_view name_of(operation what) noexcept;
@@ -88,6 +90,9 @@ enum class errc : int {
   no_mapping_left,          ///< more mappings than the kernel allows the container
   release_not_supported,    ///< the kernel, or a group in the container, cannot let go of host addresses
   addresses_released,       ///< a mapping has no host address now, and is to be given one first
+  not_a_snapshot,           ///< a file that is none of Tidemark's snapshots, or one of a newer Tidemark
+  snapshot_incomplete,      ///< a snapshot that nobody finished
+  snapshot_damaged,         ///< a snapshot whose bytes are not those that were written
 };
 
 const boost::system::error_category& tidemark_category() noexcept;

@@ -64,6 +64,12 @@ class category final : public boost::system::error_category {
         return "host addresses cannot be released";
       case errc::addresses_released:
         return "a mapping has no host address now";
+      case errc::not_a_snapshot:
+        return "not a snapshot that this Tidemark can read";
+      case errc::snapshot_incomplete:
+        return "the snapshot is not complete";
+      case errc::snapshot_damaged:
+        return "the snapshot is damaged";
     }
     return "unknown error";
   }
@@ -136,6 +142,10 @@ std::string_view name_of(operation what) noexcept {
       return "RAM discarding";
     case operation::read_configuration:
       return "read configuration";
+    case operation::write_snapshot:
+      return "write snapshot";
+    case operation::read_snapshot:
+      return "read snapshot";
   }
   return "?";
 }
