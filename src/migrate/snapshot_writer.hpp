@@ -63,7 +63,7 @@ class snapshot_writer {
   /// Writes the index, brings all to the disk and gives the file its name. Nothing is written afterwards (errc::closed).
   ring::task<result<void>> finish();
 
-  /// Deletes what is not finished.
+  /// Deletes what is not finished. Tasks under way end with an error.
   void abandon() noexcept;
 
   std::uint64_t stored_pages() const noexcept { return stored_pages_; }    ///< that are not zero

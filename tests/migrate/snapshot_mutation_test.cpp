@@ -189,6 +189,51 @@ BOOST_AUTO_TEST_CASE(a_page_in_the_place_of_another_is_noticed) {
   BOOST_TEST(await(*loop, reader->restore(guest.blocks, snapshot_reader::memory::fresh)).has_error());
 }
 
+// As many pages as the trailer announces, but others: a page of data would read as zeros.
+BOOST_AUTO_TEST_CASE(a_bit_that_moved_is_noticed) {
+  const auto layout = snapshot_layout::of(trailer.pages, trailer.blocks_bytes);
+  const char moved = (1 << 1) | (1 << 3) | (1 << 5);
+  put(layout.bitmap_offset, {&moved, 1});
+  BOOST_TEST(says(open_snapshot(*loop, path).error(), "the bitmap of pages differs from its checksum"));
+}
+
+BOOST_AUTO_TEST_CASE(parts_that_disagree_are_refused) {
+  const auto layout = snapshot_layout::of(trailer.pages, trailer.blocks_bytes);
+  const auto blocks = good.substr(layout.blocks_offset, trailer.blocks_bytes);
+  const auto devices = good.substr(layout.devices_offset(trailer.states_bytes), trailer.devices_bytes);
+  const auto piece = devices.size() - 2 * sizeof(snapshot_piece);
+  const auto refused = [&](const snapshot_trailer& lie, std::string lying_blocks, std::string lying_devices,
+                           const std::string& words) {
+    put_lie(lie, lying_blocks, lying_devices);
+    const auto opened = open_snapshot(*loop, path);
+    BOOST_TEST_REQUIRE(opened.has_error(), words);
+    BOOST_TEST((opened.error().code == errc::snapshot_damaged));
+    BOOST_TEST(says(opened.error(), words), opened.error().message());
+  };
+  const auto with = [](std::string text, std::size_t at, char value) {
+    text[at] = value;
+    return text;
+  };
+  auto more = trailer;
+  ++more.stored_pages;
+  refused(more, blocks, devices, "not as many pages");
+  refused(trailer, with(blocks, 1, 0x20), devices, "the RAM blocks are not those");  // three pages less
+  refused(trailer, with(blocks, 0, 1), devices, "not whole pages");
+  refused(trailer, with(blocks, 8, 0), devices, "a name of no length");
+  refused(trailer, with(blocks, blocks.size() - 5, '0'), devices, "two RAM blocks have the name ram0");
+  refused(trailer, blocks, with(devices, piece, 3), "of no device");
+  refused(trailer, blocks, with(devices, piece + 4, 1), "the devices' states are not those");
+  refused(trailer, blocks, with(devices, piece + 7, 1), "not of 1 byte to 512 KiB");
+  auto fewer = trailer;
+  --fewer.device_pieces;
+  refused(fewer, blocks, devices, "the devices' states are not those");
+  auto far = trailer;
+  far.pages = snapshot_pages_max + 1;
+  refused(far, blocks, devices, "more than a snapshot may hold");
+  far.pages = trailer.pages + 1;
+  refused(far, blocks, devices, "do not end at the trailer");
+}
+
 BOOST_AUTO_TEST_CASE(lies_with_good_checksums_stay_in_bounds) {
   const auto layout = snapshot_layout::of(trailer.pages, trailer.blocks_bytes);
   const auto blocks = good.substr(layout.blocks_offset, trailer.blocks_bytes);

@@ -476,6 +476,26 @@ BOOST_AUTO_TEST_CASE(what_is_abandoned_is_gone) {
   BOOST_TEST(says(await(*loop, writer->write_device("nic", {})).error(), "abandoned"));
 }
 
+BOOST_AUTO_TEST_CASE(what_is_under_way_when_it_is_abandoned_ends) {
+  const snapshot_guest guest({3000});
+  guest.scribble(0, 0, 3000, random);
+  const auto writer = make_writer(*loop, path, guest);
+  const auto written = [&] {
+    result<void> outcome;
+    ring::start(
+        [](ring::uring_loop& owner, snapshot_writer& to, const snapshot_guest& from, result<void>& out) -> ring::task<> {
+          out = co_await to.write(from.all(), from.blocks);
+          owner.stop();
+        }(*loop, *writer, guest, outcome));
+    writer->abandon();
+    loop->run().value();
+    return outcome;
+  }();
+  BOOST_TEST_REQUIRE(written.has_error());
+  BOOST_TEST(says(written.error(), "abandoned"));
+  BOOST_TEST(std::filesystem::is_empty(home.path()));
+}
+
 BOOST_AUTO_TEST_CASE(nothing_is_written_to_what_is_finished) {
   const snapshot_guest guest({2});
   const auto writer = make_writer(*loop, path, guest);
