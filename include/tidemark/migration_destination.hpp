@@ -68,6 +68,8 @@ class migration_destination {
 
  private:
   class state;
+  class listening;
+  class reading;
   explicit migration_destination(std::shared_ptr<state> made);
 
   void start_run(completion<migration_arrival> done);

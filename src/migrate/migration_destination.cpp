@@ -2,44 +2,84 @@
 
 #include <tidemark/migration_destination.hpp>
 
+#include <string_view>
 #include <utility>
 
 #include "migrate/destination.hpp"
+#include "migrate/restore.hpp"
 #include "migrate/socket_network.hpp"
+#include "ring/loop_thread.hpp"
 
 namespace tidemark {
 
 using ring::task;
 
-class migration_destination::state : public std::enable_shared_from_this<state> {
+/// Where guests come from: an address that is listened at, or a file.
+class migration_destination::state {
  public:
-  state(const parts& with, std::unique_ptr<migrate::socket_arrivals> arrivals)
-      : executor_(with.executor),
+  explicit state(parts with) : with_(std::move(with)) {}
+  virtual ~state() = default;
+
+  const any_io_executor& executor() const noexcept { return with_.executor; }
+  virtual const std::string& address() const noexcept = 0;
+  virtual task<result<std::uint64_t>> take_in() = 0;
+  virtual void cancel() = 0;
+
+ protected:
+  const parts with_;
+};
+
+namespace {
+
+constexpr std::string_view file_prefix = "file:";
+
+}  // namespace
+
+class migration_destination::listening final : public state {
+ public:
+  listening(const parts& with, std::unique_ptr<migrate::socket_arrivals> arrivals)
+      : state(with),
         arrivals_(std::move(arrivals)),
         destination_({with.executor, arrivals_->clock(), *arrivals_, with.vm, with.threads, with.make_room, with.refused}) {}
 
-  const any_io_executor& executor() const noexcept { return executor_; }
-  const std::string& address() const noexcept { return arrivals_->address(); }
-  void cancel() { destination_.cancel(); }
-
-  task<result<migration_arrival>> run() {
-    const auto self = shared_from_this();
-    auto done = co_await destination_.run();
-    if (!done) co_return done.error();
-    co_return migration_arrival{*done};
-  }
+  const std::string& address() const noexcept override { return arrivals_->address(); }
+  task<result<std::uint64_t>> take_in() override { return destination_.run(); }
+  void cancel() override { destination_.cancel(); }
 
  private:
-  const any_io_executor executor_;
   const std::unique_ptr<migrate::socket_arrivals> arrivals_;
   migrate::destination destination_;
 };
 
+class migration_destination::reading final : public state {
+ public:
+  reading(const parts& with, std::string address, std::unique_ptr<ring::loop_thread> thread)
+      : state(with), address_(std::move(address)), thread_(std::move(thread)) {}
+
+  const std::string& address() const noexcept override { return address_; }
+  task<result<std::uint64_t>> take_in() override {
+    return migrate::restore({with_.executor, thread_->loop(), with_.vm, with_.make_room},
+                            address_.substr(file_prefix.size()));
+  }
+  void cancel() override {}  // a file does not stand still
+
+ private:
+  const std::string address_;
+  const std::unique_ptr<ring::loop_thread> thread_;
+};
+
 result<std::unique_ptr<migration_destination>> migration_destination::listen(parts with, migration_peer at) {
-  auto arrivals = migrate::socket_arrivals::listen(with.executor, at);
-  if (!arrivals) return arrivals.error();
-  return std::unique_ptr<migration_destination>(
-      new migration_destination(std::make_shared<state>(with, std::move(*arrivals))));
+  std::shared_ptr<state> made;
+  if (at.address.starts_with(file_prefix)) {
+    auto thread = ring::loop_thread::make("tidemark-file");
+    if (!thread) return thread.error();
+    made = std::make_shared<reading>(with, at.address, std::move(*thread));
+  } else {
+    auto arrivals = migrate::socket_arrivals::listen(with.executor, at);
+    if (!arrivals) return arrivals.error();
+    made = std::make_shared<listening>(with, std::move(*arrivals));
+  }
+  return std::unique_ptr<migration_destination>(new migration_destination(std::move(made)));
 }
 
 migration_destination::migration_destination(std::shared_ptr<state> made) : state_(std::move(made)) {}
@@ -49,7 +89,12 @@ const std::string& migration_destination::address() const noexcept { return stat
 void migration_destination::cancel() { state_->cancel(); }
 
 void migration_destination::start_run(completion<migration_arrival> done) {
-  ring::spawn(state_->executor(), state_->run(), std::move(done));
+  auto run = [](std::shared_ptr<state> self) -> task<result<migration_arrival>> {
+    auto taken = co_await self->take_in();
+    if (!taken) co_return taken.error();
+    co_return migration_arrival{*taken};
+  };
+  ring::spawn(state_->executor(), run(state_), std::move(done));
 }
 
 }  // namespace tidemark

@@ -3,12 +3,17 @@
 #include <tidemark/migration_source.hpp>
 
 #include <boost/asio/associated_cancellation_slot.hpp>
+#include <cerrno>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "migrate/network_target.hpp"
+#include "migrate/snapshot_target.hpp"
 #include "migrate/socket_network.hpp"
 #include "migrate/source.hpp"
+#include "ring/loop_thread.hpp"
 #include "ring/offload.hpp"
 
 namespace tidemark {
@@ -25,26 +30,17 @@ class migration_source::state : public std::enable_shared_from_this<state> {
   task<result<migration_summary>> run() {
     const auto self = shared_from_this();
     if (auto good = check(); !good) co_return good.error();
-    // Names are resolved and threads made beside the executor.
-    auto made = co_await ring::offload(with_.threads, with_.executor, [this] { return migrate::socket_network::make(to_); });
-    if (!made) co_return made.error();
-    network_ = std::move(*made);
-    target_ = std::make_unique<migrate::network_target>(migrate::network_target::parts{with_.executor,
-                                                                                       *network_,
-                                                                                       with_.space.blocks(),
-                                                                                       {},
-                                                                                       migrate::session::random(),
-                                                                                       options_.pages,
-                                                                                       options_.recovery_window});
-    source_.emplace(migrate::source::parts{with_.executor, network_->loop(0), *target_, with_.space, with_.stream, with_.vm,
-                                           with_.threads},
-                    options_, on_progress_);
+    if (auto made = co_await make_target(); !made) co_return made.error();
+    source_.emplace(
+        migrate::source::parts{with_.executor, *clock_, *target_, with_.space, with_.stream, with_.vm, with_.threads},
+        options_, on_progress_);
     if (held_) source_->hold();
     if (cancelled_) source_->cancel();
     auto done = co_await source_->run();
     source_.reset();
     target_.reset();
     network_.reset();
+    thread_.reset();
     co_return done;
   }
 
@@ -66,11 +62,40 @@ class migration_source::state : public std::enable_shared_from_this<state> {
   }
 
  private:
+  task<result<void>> make_target() {
+    constexpr std::string_view file_prefix = "file:";
+    if (to_.address.starts_with(file_prefix)) co_return make_snapshot(to_.address.substr(file_prefix.size()));
+    // Names are resolved and threads made beside the executor.
+    auto made = co_await ring::offload(with_.threads, with_.executor, [this] { return migrate::socket_network::make(to_); });
+    if (!made) co_return made.error();
+    network_ = std::move(*made);
+    clock_ = &network_->loop(0);
+    target_ = std::make_unique<migrate::network_target>(migrate::network_target::parts{
+        with_.executor, *network_, with_.space.blocks(), {}, migrate::session::random(), options_.pages,
+        options_.recovery_window, with_.memory_files});
+    co_return result<void>{};
+  }
+
+  result<void> make_snapshot(std::string path) {
+    auto thread = ring::loop_thread::make("tidemark-file");
+    if (!thread) return thread.error();
+    thread_ = std::move(*thread);
+    clock_ = &thread_->loop();
+    target_ = std::make_unique<migrate::snapshot_target>(
+        migrate::snapshot_target::parts{with_.executor, thread_->loop(), std::move(path), with_.space.blocks(), {}});
+    return {};
+  }
+
   result<void> check() const {
     if (to_.channels == 0 || to_.channels > migrate::channels_max)
       return kernel_error(
           operation::migrate, EINVAL, {},
           std::to_string(to_.channels) + " channels; allowed: 1 to " + std::to_string(migrate::channels_max));
+    const bool hands_over = to_.address.starts_with("fd:");
+    if (hands_over != !with_.memory_files.empty() ||
+        (hands_over && with_.memory_files.size() != with_.space.blocks().size()))
+      return kernel_error(operation::migrate, EINVAL, {},
+                          "fd: takes a memory file for each RAM block, and no other address takes any");
     return {};
   }
 
@@ -80,7 +105,9 @@ class migration_source::state : public std::enable_shared_from_this<state> {
   const progress_call on_progress_;
   bool cancelled_ = false;
   bool held_ = false;
+  std::unique_ptr<ring::loop_thread> thread_;
   std::unique_ptr<migrate::socket_network> network_;
+  ring::loop* clock_ = nullptr;
   std::unique_ptr<migrate::target> target_;
   std::optional<migrate::source> source_;
 };
