@@ -60,6 +60,7 @@ enum class operation : std::uint8_t {
   read_configuration,
   write_snapshot,
   read_snapshot,
+  set_up_tls,
 };
 
 std::string_view name_of(operation what) noexcept;
@@ -93,6 +94,7 @@ enum class errc : int {
   not_a_snapshot,           ///< a file that is none of Tidemark's snapshots, or one of a newer Tidemark
   snapshot_incomplete,      ///< a snapshot that nobody finished
   snapshot_damaged,         ///< a snapshot whose bytes are not those that were written
+  untrusted,                ///< one side does not believe that the other is who it should be
 };
 
 const boost::system::error_category& tidemark_category() noexcept;

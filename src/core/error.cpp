@@ -70,6 +70,8 @@ class category final : public boost::system::error_category {
         return "the snapshot is not complete";
       case errc::snapshot_damaged:
         return "the snapshot is damaged";
+      case errc::untrusted:
+        return "the two sides do not trust each other";
     }
     return "unknown error";
   }
@@ -146,6 +148,8 @@ std::string_view name_of(operation what) noexcept {
       return "write snapshot";
     case operation::read_snapshot:
       return "read snapshot";
+    case operation::set_up_tls:
+      return "set up TLS";
   }
   return "?";
 }

@@ -131,9 +131,9 @@ inline ring::task<result<void>> write_one(ring::byte_stream& to, char byte) {
   co_return co_await to.write({&part, 1});
 }
 
-/// 64 MiB each way at once, in gathers that differ on all four sides.
+/// So many MiB each way at once, in gathers that differ on all four sides.
 struct both_ways {
-  static constexpr std::size_t size_bytes = std::size_t{64} << 20;
+  explicit both_ways(std::size_t size_mib = 64) : size_bytes(size_mib << 20) {}
 
   ring::task<> run(ring::byte_stream& left, ring::byte_stream& right) {
     ring::latch done(4);
@@ -145,6 +145,7 @@ struct both_ways {
   }
   bool arrived() const { return to_right == at_right && to_left == at_left; }
 
+  std::size_t size_bytes;
   std::vector<char> to_right = random_bytes(size_bytes, 1), to_left = random_bytes(size_bytes, 2);
   std::vector<char> at_right = std::vector<char>(size_bytes), at_left = std::vector<char>(size_bytes);
 };
