@@ -127,25 +127,21 @@ std::chrono::nanoseconds migration_view::pause(const migration_progress& now) co
 }
 
 bool migration_view::is_due(const migration_progress& now) const noexcept {
-  if (!shown_) return json_ || is_terminal();
-  if (now.phase != shown_->phase) return json_ || is_terminal() || stands(now.phase) || stands(shown_->phase);
-  if (now.round != shown_->round && json_) return true;
+  const bool for_a_log = !json_ && !is_terminal();
+  if (!shown_) return !for_a_log;
+  if (now.phase != shown_->phase && (!for_a_log || stands(now.phase) || stands(shown_->phase))) return true;
+  if (now.round != shown_->round && !for_a_log) return true;
   return now.elapsed - shown_->elapsed >= pause(now);
 }
 
 void migration_view::progress(const migration_progress& now) {
   const auto ended = rounds_.add(now);
-  if (ended && !json_) {
-    put(line_of(*ended, now.remaining_bytes));
-    shown_ = now;
-    if (!is_terminal()) return;  // a round that begins says nothing yet
-  }
-  if (!is_due(now)) {
-    if (!shown_) shown_ = now;
-    return;
-  }
-  shown_ = now;
-  show(now);
+  if (ended && !json_) put(line_of(*ended, now.remaining_bytes));
+  const bool due = is_due(now);
+  // In a log a round that begins says nothing yet.
+  const bool said = ended && !json_ && !is_terminal();
+  if (due || said || !shown_) shown_ = now;
+  if (due && !said) show(now);
 }
 
 void migration_view::show(const migration_progress& now) {
