@@ -11,12 +11,10 @@ namespace tidemark::cli {
 
 inline constexpr const char* migration_style = R"css(
 :root{color-scheme:light dark;--paper:#fff;--page:#f4f5f7;--ink:#1a2026;--soft:#5d6771;--rule:#e1e5e9;--edge:#c3cad1;
---blue:#0072b2;--red:#d55e00;--green:#009e73;--yellow:#e69f00;--sky:#56b4e9;--deep:#0072b2;--pink:#a8578a;--bad:#b3261e;
---on:#fff}
+--blue:#0072b2;--red:#d55e00;--green:#009e73;--yellow:#e69f00;--sky:#56b4e9;--deep:#0072b2;--pink:#a8578a;--bad:#b3261e}
 @media (prefers-color-scheme:dark){:root{--paper:#171c22;--page:#0f1317;--ink:#e4e8ec;--soft:#97a2ad;--rule:#2a323a;
 --edge:#48535e;
---blue:#4da3e0;--red:#f08030;--green:#2fc296;--yellow:#f2b632;--sky:#8accf5;--deep:#2a78b5;--pink:#d48cb8;--bad:#ff8a80;
---on:#0f1317}}
+--blue:#4da3e0;--red:#f08030;--green:#2fc296;--yellow:#f2b632;--sky:#8accf5;--deep:#2a78b5;--pink:#d48cb8;--bad:#ff8a80}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",
@@ -117,8 +115,6 @@ td.gap{text-align:center;color:var(--soft)}
 .facts div{display:flex;justify-content:space-between;gap:16px;padding:5px 0;border-bottom:1px solid var(--rule)}
 .facts dt{color:var(--soft)}
 .facts dd{margin:0;text-align:right;overflow-wrap:anywhere;min-width:0}
-.why{border-left:4px solid var(--bad)}
-.why p{overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:12.5px;margin-top:20px}
 @media (max-width:560px){main{padding:24px 12px 40px}.card,.chart{padding-left:12px;padding-right:12px}.chart{
 padding-bottom:36px}
