@@ -5,7 +5,7 @@
 //
 // It answers as Linux answers, checking in the same order; tests/conformance runs one table of expected answers against it
 // and against the real kernel. Where kernel versions differ, the version asked for decides. What it does not have: iommufd,
-// mmap of device regions, interrupts (VFIO_DEVICE_SET_IRQS), devices that migrate with PRE_COPY.
+// mmap of device regions, interrupts (VFIO_DEVICE_SET_IRQS).
 //
 // What there is to open: /dev/vfio/vfio, /dev/vfio/<n>, /dev/vfio/noiommu-<n>, /dev/kvm (`kvm`) and
 // /sys/kernel/iommu_groups/<n>/name, which is there for noiommu groups only. Devices have their link `iommu_group` in sysfs.
@@ -68,8 +68,10 @@ struct model_group {
   bool shares_container =
       true;                   ///< false: its IOMMU fits no other group's: together in a container is EINVAL (sPAPR: EPERM)
   int device_open_errno = 0;  ///< what VFIO_GROUP_GET_DEVICE_FD fails with when all else is well, as EBUSY; 0 does not fail
-  std::uint32_t migration_flags = 3;  ///< of its test devices: VFIO_MIGRATION_STOP_COPY | P2P. 0: they do not migrate
-  bool logs_dma = true;               ///< its test devices log their DMA
+  /// Of its test devices: VFIO_MIGRATION_STOP_COPY | P2P | PRE_COPY. 0: they do not migrate.
+  std::uint32_t migration_flags = 7;
+  std::uint64_t ballast_bytes = 256;             ///< in the state of each of its test devices; below 4 GiB
+  bool logs_dma = true;                          ///< its test devices log their DMA
   std::map<std::string, model_pci> functions{};  ///< of PCI devices that differ from the default, by name
 };
 

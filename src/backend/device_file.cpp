@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "backend/capability_chain.hpp"
+#include "kernel/vfio_newer.h"
 
 namespace tidemark::backend {
 
@@ -120,7 +121,7 @@ device_migration read_migration(const asked_device& from) {
   device_migration migration;
   migration.stop_copy = (told.flags & VFIO_MIGRATION_STOP_COPY) != 0;
   migration.p2p = (told.flags & VFIO_MIGRATION_P2P) != 0;
-  migration.pre_copy = (told.flags & (1U << 2)) != 0;  // VFIO_MIGRATION_PRE_COPY, which headers before 6.2 do not name
+  migration.pre_copy = (told.flags & VFIO_MIGRATION_PRE_COPY) != 0;
   return migration;
 }
 

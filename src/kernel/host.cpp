@@ -28,6 +28,8 @@ class host final : public files {
  public:
   using files::ioctl;
 
+  bool has_real_descriptors() const noexcept override { return true; }
+
   int open(const char* path, int flags) noexcept override {
     return retried([&] { return ::open(path, flags | O_CLOEXEC, 0600); });
   }

@@ -83,7 +83,7 @@ test_device_file::~test_device_file() {
 }
 
 void test_device_file::reset() {
-  device_.state = {};
+  device_.state = {.ballast_bytes = owner_->about().about.ballast_bytes};
   device_.migration.reset();
   device_.log.stop();
 }
@@ -118,9 +118,10 @@ int test_device_file::get_info(std::uintptr_t argument) const {
 }
 
 ssize_t test_device_file::read(void* buffer, std::size_t bytes) {
-  if (bytes < sizeof(device_.state)) return -EINVAL;
+  const tidemark_test_state& told = device_.state.counters;
+  if (bytes < sizeof(told)) return -EINVAL;
   const auto to = reinterpret_cast<std::uintptr_t>(buffer);
-  return user::copy_argument_out(to, &device_.state, sizeof(device_.state)) ? ssize_t{sizeof(device_.state)} : -EFAULT;
+  return user::copy_argument_out(to, &told, sizeof(told)) ? ssize_t{sizeof(told)} : -EFAULT;
 }
 
 ssize_t test_device_file::write(const void* buffer, std::size_t bytes) {
@@ -151,8 +152,9 @@ int test_device_file::ring(const tidemark_test_doorbell& bell) {
     device_.log.mark(bell.iova + done, now);
     done += now;
   }
-  ++device_.state.doorbells;
-  device_.state.bytes += bell.length;
+  ++device_.state.counters.doorbells;
+  device_.state.counters.bytes += bell.length;
+  device_.migration.used(device_.state);
   return 0;
 }
 

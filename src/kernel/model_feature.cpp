@@ -42,6 +42,8 @@ int test_device_file::feature(std::uintptr_t argument) {
       return migration_feature(flags, data, bytes);
     case VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
       return state_feature(flags, data, bytes);
+    case VFIO_DEVICE_FEATURE_MIG_DATA_SIZE:
+      return size_feature(flags, data, bytes);
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
@@ -79,6 +81,14 @@ int test_device_file::state_feature(std::uint32_t flags, std::uintptr_t data, st
   if (user::copy_argument_out(data, &request, sizeof(request))) return answer;
   if (opened) descriptors_.take(request.data_fd);
   return -EFAULT;
+}
+
+int test_device_file::size_feature(std::uint32_t flags, std::uintptr_t data, std::size_t bytes) const {
+  if (owner_->about().about.migration_flags == 0) return -ENOTTY;
+  const vfio_device_feature_mig_data_size told{tidemark_test_stream_bytes(device_.state.ballast_bytes)};
+  const int checked = check(flags, bytes, get, sizeof(told));
+  if (checked != to_be_done) return checked;
+  return user::copy_argument_out(data, &told, sizeof(told)) ? 0 : -EFAULT;
 }
 
 int test_device_file::log_feature(std::uint32_t flags, std::uintptr_t data, std::size_t bytes) {

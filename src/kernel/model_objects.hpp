@@ -66,7 +66,7 @@ struct device {
   pci_function function;
   std::size_t opens = 0;
   // The rest is a test device's.
-  tidemark_test_state state{};
+  test_device_state state{};
   modelled::migration migration{};
   dma_log log{};
 };
@@ -145,6 +145,7 @@ class test_device_file final : public device_file {
   int feature(std::uintptr_t argument);
   int migration_feature(std::uint32_t flags, std::uintptr_t data, std::size_t bytes);
   int state_feature(std::uint32_t flags, std::uintptr_t data, std::size_t bytes);
+  int size_feature(std::uint32_t flags, std::uintptr_t data, std::size_t bytes) const;
   int log_feature(std::uint32_t flags, std::uintptr_t data, std::size_t bytes);
   int ring(const tidemark_test_doorbell& bell);
   void reset();

@@ -7,6 +7,8 @@
 
 #include <tidemark/kernel_faulty.hpp>
 
+#include "kernel/vfio_newer.h"
+
 namespace tidemark::kernel {
 namespace {
 
@@ -28,6 +30,7 @@ constexpr named_request names[] = {
     {VFIO_DEVICE_GET_IRQ_INFO, "VFIO_DEVICE_GET_IRQ_INFO"},
     {VFIO_DEVICE_SET_IRQS, "VFIO_DEVICE_SET_IRQS"},
     {VFIO_DEVICE_RESET, "VFIO_DEVICE_RESET"},
+    {VFIO_MIG_GET_PRECOPY_INFO, "VFIO_MIG_GET_PRECOPY_INFO"},
     {VFIO_IOMMU_GET_INFO, "VFIO_IOMMU_GET_INFO"},
     {VFIO_IOMMU_MAP_DMA, "VFIO_IOMMU_MAP_DMA"},
     {VFIO_IOMMU_UNMAP_DMA, "VFIO_IOMMU_UNMAP_DMA"},

@@ -422,7 +422,7 @@ BOOST_FIXTURE_TEST_CASE(r11_a_test_device_tells_its_migration_abilities, fixture
   BOOST_TEST(attached->info().can_reset);
   BOOST_TEST(attached->info().migration.stop_copy);
   BOOST_TEST(attached->info().migration.p2p);
-  BOOST_TEST(!attached->info().migration.pre_copy);
+  BOOST_TEST(attached->info().migration.pre_copy);
   BOOST_TEST(attached->info().logs_dma);
 }
 

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "test_device.h"
+#include "test_stream.h"
+#include "vfio_newer.h"
 
 enum { PAGE = 4096, PAGES = 1024 };
 
@@ -308,18 +310,63 @@ static void check_support(int fd) {
   struct vfio_device_feature_migration migration = {0};
   int result =
       feature(fd, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, &migration, sizeof migration, &migration);
-  check(result == 0 && migration.flags == (VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P), "migration: STOP_COPY and P2P");
+  check(result == 0 && migration.flags == (VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY),
+        "migration: STOP_COPY, P2P and PRE_COPY");
   check(get_state(fd) == VFIO_DEVICE_STATE_RUNNING, "migration: RUNNING at first");
 }
 
-static void read_data(int fd, struct tidemark_test_migration_data* data) {
-  uint8_t* bytes = (uint8_t*)data;
-  bool whole = read(fd, bytes, 5) == 5 && read(fd, bytes + 5, sizeof *data - 5) == sizeof *data - 5;
+/* The whole stream of a device with the usual ballast that was not used during pre-copy. */
+enum {
+  STREAM = 3 * sizeof(struct tidemark_test_section) + TIDEMARK_TEST_BALLAST_BYTES + sizeof(struct tidemark_test_state)
+};
+
+static void read_data(int fd, uint8_t* data) {
+  bool whole = read(fd, data, 5) == 5 && read(fd, data + 5, STREAM - 5) == STREAM - 5;
   check(whole && read(fd, &(char){0}, 1) == 0, "migration: the data comes in pieces, then ends");
-  check(data->magic == TIDEMARK_TEST_MIGRATION_MAGIC, "migration: the data has the magic");
+  struct tidemark_test_loading taken = {.ballast = TIDEMARK_TEST_BALLAST_BYTES};
+  tidemark_test_load(&taken, data, STREAM);
+  check(tidemark_test_loaded(&taken) && taken.state.doorbells == 2, "migration: the data is the device's state");
 }
 
-static void check_save(int fd, struct tidemark_test_migration_data* data) {
+static void check_pre_copy(int fd) {
+  uint8_t piece[STREAM];
+  require(ioctl(fd, VFIO_DEVICE_RESET) == 0, "VFIO_DEVICE_RESET");
+  int save = set_state(fd, VFIO_DEVICE_STATE_PRE_COPY);
+  struct vfio_precopy_info info = {.argsz = sizeof info};
+  check(save >= 0 && ioctl(save, VFIO_MIG_GET_PRECOPY_INFO, &info) == 0 &&
+            info.initial_bytes > TIDEMARK_TEST_BALLAST_BYTES && info.dirty_bytes == 0,
+        "pre-copy: the data fd tells what there is");
+  while (read(save, piece, sizeof piece) > 0) continue;
+  check(errno == ENOMSG, "pre-copy: ENOMSG when nothing is new");
+  check_errno(ring(fd, base_iova, 8, 1), 0, "pre-copy: a doorbell");
+  check(ioctl(save, VFIO_MIG_GET_PRECOPY_INFO, &info) == 0 && info.initial_bytes == 0 && info.dirty_bytes > 0,
+        "pre-copy: and then there is more");
+  check(set_state(fd, VFIO_DEVICE_STATE_PRE_COPY_P2P) == -1, "pre-copy: PRE_COPY_P2P opens no other data fd");
+  check_errno(ring(fd, base_iova, 8, 1), EBUSY, "pre-copy: a doorbell in PRE_COPY_P2P");
+  check(set_state(fd, VFIO_DEVICE_STATE_STOP_COPY) == -1, "pre-copy: nor does STOP_COPY");
+  while (read(save, piece, sizeof piece) > 0) continue;
+  check(read(save, piece, 1) == 0, "pre-copy: in STOP_COPY the data ends");
+  check_errno(-set_state(fd, VFIO_DEVICE_STATE_PRE_COPY), EINVAL, "pre-copy: not from STOP_COPY");
+  close(save);
+}
+
+/* The parameter counts from the next reset on. */
+static void check_ballast(int fd) {
+  uint8_t piece[4096];
+  size_t bytes = 0;
+  check(system("echo 1000000 >/sys/module/tidemark_test/parameters/ballast") == 0, "ballast: can be set");
+  require(ioctl(fd, VFIO_DEVICE_RESET) == 0, "VFIO_DEVICE_RESET");
+  struct vfio_device_feature_mig_data_size size = {0};
+  feature(fd, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, &size, sizeof size, &size);
+  int save = set_state(fd, VFIO_DEVICE_STATE_STOP_COPY);
+  for (ssize_t got; (got = read(save, piece, sizeof piece)) > 0;) bytes += (size_t)got;
+  check(bytes > 1000000 && bytes == size.stop_copy_length, "ballast: the data is as long as MIG_DATA_SIZE says");
+  close(save);
+  require(system("echo 256 >/sys/module/tidemark_test/parameters/ballast") == 0, "ballast");
+  require(ioctl(fd, VFIO_DEVICE_RESET) == 0, "VFIO_DEVICE_RESET");
+}
+
+static void check_save(int fd, uint8_t* data) {
   require(ioctl(fd, VFIO_DEVICE_RESET) == 0, "VFIO_DEVICE_RESET");
   check(counts(fd, 0, 0), "reset: the state is zero");
   ring(fd, base_iova, 64, 1);
@@ -337,30 +384,30 @@ static void check_save(int fd, struct tidemark_test_migration_data* data) {
   close(save);
 }
 
-static void check_bad_resume(int fd, const struct tidemark_test_migration_data* data) {
-  struct tidemark_test_migration_data wrong = *data;
+static void check_bad_resume(int fd, const uint8_t* data) {
+  uint8_t wrong[STREAM];
+  memcpy(wrong, data, STREAM);
   int load = set_state(fd, VFIO_DEVICE_STATE_RESUMING);
   check(load >= 0, "resume: RUNNING to RESUMING opens a data fd");
   check_errno(ring(fd, base_iova, 8, 1), EBUSY, "resume: a doorbell in RESUMING");
-  check(write(load, data, sizeof *data - 1) == sizeof *data - 1, "resume: takes a part");
+  check(write(load, data, STREAM - 1) == STREAM - 1, "resume: takes a part");
   check_errno(-set_state(fd, VFIO_DEVICE_STATE_STOP), EINVAL, "resume: STOP with incomplete data");
   check(get_state(fd) == VFIO_DEVICE_STATE_RESUMING, "resume: still in RESUMING");
   require(ioctl(fd, VFIO_DEVICE_RESET) == 0, "VFIO_DEVICE_RESET");
   check(get_state(fd) == VFIO_DEVICE_STATE_RUNNING && counts(fd, 0, 0), "resume: RESET recovers");
   check_errno(write(load, data, 1) < 0 ? errno : 0, ENODEV, "resume: a write after the reset");
   close(load);
-  wrong.magic++;
+  wrong[0]++;
   load = set_state(fd, VFIO_DEVICE_STATE_RESUMING);
-  check(write(load, &wrong, sizeof wrong) == sizeof wrong, "resume: takes any bytes");
+  check(write(load, wrong, STREAM) == STREAM, "resume: takes any bytes");
   check_errno(-set_state(fd, VFIO_DEVICE_STATE_STOP), EINVAL, "resume: STOP with a wrong magic");
   require(ioctl(fd, VFIO_DEVICE_RESET) == 0, "VFIO_DEVICE_RESET");
   close(load);
 }
 
-static void check_resume(int fd, const struct tidemark_test_migration_data* data) {
-  const uint8_t* bytes = (const uint8_t*)data;
+static void check_resume(int fd, const uint8_t* bytes) {
   int load = set_state(fd, VFIO_DEVICE_STATE_RESUMING);
-  bool whole = write(load, bytes, 7) == 7 && write(load, bytes + 7, sizeof *data - 7) == sizeof *data - 7;
+  bool whole = write(load, bytes, 7) == 7 && write(load, bytes + 7, STREAM - 7) == STREAM - 7;
   check(whole, "resume: the data goes in in pieces");
   check_errno(write(load, bytes, 1) < 0 ? errno : 0, ENOSPC, "resume: a byte too many");
   check(set_state(fd, VFIO_DEVICE_STATE_STOP) == -1, "resume: RESUMING to STOP");
@@ -432,7 +479,7 @@ static void check_kernel_log(void) {
 
 int main(void) {
   struct device source, destination;
-  struct tidemark_test_migration_data data;
+  uint8_t data[STREAM];
   set_up(&source, &destination);
   check_info(source.fd);
   check_doorbells(source.fd);
@@ -443,9 +490,11 @@ int main(void) {
   check_logging(source.fd);
   check_failed_writes_unlogged(source.fd);
   check_support(source.fd);
-  check_save(source.fd, &data);
-  check_bad_resume(destination.fd, &data);
-  check_resume(destination.fd, &data);
+  check_save(source.fd, data);
+  check_bad_resume(destination.fd, data);
+  check_resume(destination.fd, data);
+  check_pre_copy(source.fd);
+  check_ballast(source.fd);
   check_close(&source, "tidemark-test.0");
   tear_down(&source, &destination);
   check_unload();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The project's test device; test_device.h says what it does. Written for Linux 6.1.
+ * The project's test device; test_device.h says what it does. Written for Linux 6.1, whose VFIO core leaves the states to drivers but
+ * for the ways between them, and knows neither PRE_COPY nor MIG_DATA_SIZE: both are done here as the core does it since 6.2.
  *
  * Locks, outermost first: tidemark_device.lock, tidemark_data_file.lock. The first is also held around vfio_dma_rw(), which takes
  * the container's lock. Type1 calls back into a device only through .dma_unmap, without its own lock, and that callback takes none.
@@ -18,6 +19,8 @@
 #include <linux/xarray.h>
 
 #include "test_device.h"
+#include "test_stream.h"
+#include "vfio_newer.h"
 
 #define LOG_PAGE_SHIFT 12
 
@@ -25,15 +28,16 @@ static_assert(1 << LOG_PAGE_SHIFT == TIDEMARK_TEST_LOG_PAGE_BYTES);
 static_assert(PAGE_SIZE == TIDEMARK_TEST_LOG_PAGE_BYTES);
 
 /*
- * The stream of one stay in STOP_COPY or RESUMING. It lives as long as its file, which may be longer than the device is in that
- * state, or open at all.
+ * The stream of one stay in RESUMING, or in PRE_COPY, PRE_COPY_P2P and STOP_COPY. It lives as long as its file, which may be longer
+ * than the device is in that state, or open at all.
  */
 struct tidemark_data_file {
 	struct file *filp;
 	struct mutex lock; /* covers all below */
 	bool ended; /* the device has left the state */
-	size_t position; /* bytes of data that have been read or written */
-	struct tidemark_test_migration_data data;
+	struct tidemark_test_saving saving;
+	struct tidemark_test_loading loading;
+	u8 piece[512]; /* on its way between the stream and user space */
 };
 
 struct tidemark_log {
@@ -47,14 +51,19 @@ struct tidemark_device {
 	struct vfio_device vdev;
 	struct mutex lock; /* covers all below */
 	enum vfio_device_mig_state mig_state;
-	struct tidemark_data_file *data_file; /* in STOP_COPY and RESUMING */
+	struct tidemark_data_file *data_file; /* in the states that have one */
 	struct tidemark_test_state state;
+	u32 ballast; /* bytes of it in the migration data */
 	struct tidemark_log log;
 };
 
 static unsigned int devices = 2;
 module_param(devices, uint, 0444);
 MODULE_PARM_DESC(devices, "number of test devices, 1 to 16 (default 2)");
+
+static unsigned int ballast = TIDEMARK_TEST_BALLAST_BYTES;
+module_param(ballast, uint, 0644);
+MODULE_PARM_DESC(ballast, "bytes that make a device's migration data longer, from its next reset on (default 256)");
 
 static struct platform_device *platform_devices[TIDEMARK_TEST_DEVICES_MAX];
 
@@ -65,54 +74,93 @@ static struct tidemark_device *to_tidemark(struct vfio_device *vdev)
 
 /* ---- migration data ---- */
 
+/* In pieces, each of which counts once it is copied. */
+static ssize_t save_pieces(struct tidemark_data_file *file, char __user *buf, size_t count)
+{
+	struct tidemark_test_saving after;
+	size_t done = 0;
+	u64 told;
+
+	if (file->ended)
+		return -ENODEV;
+	while (done < count) {
+		after = file->saving;
+		told = tidemark_test_save(&after, file->piece, min(count - done, sizeof(file->piece)));
+		if (!told && !done && !after.stopped)
+			return -ENOMSG;
+		if (!told || fatal_signal_pending(current))
+			break;
+		if (copy_to_user(buf + done, file->piece, told))
+			return -EFAULT;
+		file->saving = after;
+		done += told;
+	}
+	return done;
+}
+
 static ssize_t data_file_read(struct file *filp, char __user *buf, size_t count, loff_t *pos)
 {
 	struct tidemark_data_file *file = filp->private_data;
 	ssize_t ret;
 
 	mutex_lock(&file->lock);
-	if (file->ended) {
-		ret = -ENODEV;
-		goto unlock;
-	}
-	count = min(count, sizeof(file->data) - file->position);
-	if (copy_to_user(buf, (u8 *)&file->data + file->position, count)) {
-		ret = -EFAULT;
-		goto unlock;
-	}
-	file->position += count;
-	ret = count;
-unlock:
+	ret = save_pieces(file, buf, count);
 	mutex_unlock(&file->lock);
 	return ret;
+}
+
+static ssize_t load_pieces(struct tidemark_data_file *file, const char __user *buf, size_t count)
+{
+	size_t done = 0, given;
+	u64 taken;
+
+	if (file->ended)
+		return -ENODEV;
+	while (done < count) {
+		given = min(count - done, sizeof(file->piece));
+		if (copy_from_user(file->piece, buf + done, given))
+			return -EFAULT;
+		taken = tidemark_test_load(&file->loading, file->piece, given);
+		if (!taken && !done)
+			return -ENOSPC;
+		if (!taken || fatal_signal_pending(current))
+			break;
+		done += taken;
+	}
+	return done;
 }
 
 static ssize_t data_file_write(struct file *filp, const char __user *buf, size_t count, loff_t *pos)
 {
 	struct tidemark_data_file *file = filp->private_data;
-	size_t room;
 	ssize_t ret;
 
 	mutex_lock(&file->lock);
-	room = sizeof(file->data) - file->position;
-	if (file->ended) {
-		ret = -ENODEV;
-		goto unlock;
-	}
-	if (count && !room) {
-		ret = -ENOSPC;
-		goto unlock;
-	}
-	count = min(count, room);
-	if (copy_from_user((u8 *)&file->data + file->position, buf, count)) {
-		ret = -EFAULT;
-		goto unlock;
-	}
-	file->position += count;
-	ret = count;
-unlock:
+	ret = load_pieces(file, buf, count);
 	mutex_unlock(&file->lock);
 	return ret;
+}
+
+static long data_file_ioctl(struct file *filp, unsigned int cmd, unsigned long arg)
+{
+	const size_t minsz = offsetofend(struct vfio_precopy_info, dirty_bytes);
+	struct tidemark_data_file *file = filp->private_data;
+	struct vfio_precopy_info info;
+	bool valid;
+
+	if (cmd != VFIO_MIG_GET_PRECOPY_INFO)
+		return -ENOTTY;
+	if (copy_from_user(&info, (void __user *)arg, minsz))
+		return -EFAULT;
+	mutex_lock(&file->lock);
+	valid = info.argsz >= minsz && !file->ended && !file->saving.stopped;
+	info.flags = 0;
+	info.initial_bytes = tidemark_test_initial_bytes(&file->saving);
+	info.dirty_bytes = tidemark_test_dirty_bytes(&file->saving);
+	mutex_unlock(&file->lock);
+	if (!valid)
+		return -EINVAL;
+	return copy_to_user((void __user *)arg, &info, minsz) ? -EFAULT : 0;
 }
 
 static int data_file_release(struct inode *inode, struct file *filp)
@@ -127,6 +175,8 @@ static int data_file_release(struct inode *inode, struct file *filp)
 static const struct file_operations save_fops = {
 	.owner = THIS_MODULE,
 	.read = data_file_read,
+	.unlocked_ioctl = data_file_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.release = data_file_release,
 	.llseek = no_llseek,
 };
@@ -174,14 +224,30 @@ static void end_data_file(struct tidemark_device *device)
 	fput(file->filp);
 }
 
-static struct file *start_save(struct tidemark_device *device)
+static bool saves(enum vfio_device_mig_state state)
+{
+	return state == VFIO_DEVICE_STATE_STOP_COPY || state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+static struct file *start_save(struct tidemark_device *device, enum vfio_device_mig_state next)
 {
 	struct file *filp = open_data_file(device, &save_fops, O_RDONLY);
 
 	if (IS_ERR(filp))
 		return filp;
-	device->data_file->data.magic = TIDEMARK_TEST_MIGRATION_MAGIC;
-	device->data_file->data.state = device->state;
+	device->data_file->saving.ballast = device->ballast;
+	device->data_file->saving.now = device->state;
+	device->data_file->saving.stopped = next == VFIO_DEVICE_STATE_STOP_COPY;
+	return filp;
+}
+
+static struct file *start_resume(struct tidemark_device *device)
+{
+	struct file *filp = open_data_file(device, &resume_fops, O_WRONLY);
+
+	if (!IS_ERR(filp))
+		device->data_file->loading.ballast = device->ballast;
 	return filp;
 }
 
@@ -192,9 +258,9 @@ static int finish_resume(struct tidemark_device *device)
 	bool complete;
 
 	mutex_lock(&file->lock);
-	complete = file->position == sizeof(file->data) && file->data.magic == TIDEMARK_TEST_MIGRATION_MAGIC;
+	complete = tidemark_test_loaded(&file->loading);
 	if (complete)
-		device->state = file->data.state;
+		device->state = file->loading.state;
 	mutex_unlock(&file->lock);
 	if (!complete)
 		return -EINVAL;
@@ -202,17 +268,70 @@ static int finish_resume(struct tidemark_device *device)
 	return 0;
 }
 
-/* One arc of the state machine; vfio_mig_get_next_state() has made sure that it is one. */
+/* Between the states that share a file: it goes on. */
+static void go_on_saving(struct tidemark_device *device, enum vfio_device_mig_state next)
+{
+	mutex_lock(&device->data_file->lock);
+	device->data_file->saving.stopped = next == VFIO_DEVICE_STATE_STOP_COPY;
+	mutex_unlock(&device->data_file->lock);
+}
+
+/* The device was used: what its file has told of it is old. */
+static void note_use(struct tidemark_device *device)
+{
+	if (!device->data_file)
+		return;
+	mutex_lock(&device->data_file->lock);
+	device->data_file->saving.now = device->state;
+	mutex_unlock(&device->data_file->lock);
+}
+
+/*
+ * vfio_mig_get_next_state() with the arcs of PRE_COPY and PRE_COPY_P2P. The device has all optional states, so none is passed
+ * over.
+ */
+static int next_state(struct vfio_device *vdev, enum vfio_device_mig_state from, enum vfio_device_mig_state to,
+		      enum vfio_device_mig_state *next)
+{
+	const bool pre_copy = to == VFIO_DEVICE_STATE_PRE_COPY, pre_copy_p2p = to == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+
+	if (to > VFIO_DEVICE_STATE_PRE_COPY_P2P || to == VFIO_DEVICE_STATE_ERROR)
+		return -EINVAL;
+	if (from == VFIO_DEVICE_STATE_PRE_COPY)
+		*next = pre_copy_p2p || to == VFIO_DEVICE_STATE_STOP_COPY ? VFIO_DEVICE_STATE_PRE_COPY_P2P :
+									    VFIO_DEVICE_STATE_RUNNING;
+	else if (from == VFIO_DEVICE_STATE_PRE_COPY_P2P)
+		*next = pre_copy || to == VFIO_DEVICE_STATE_STOP_COPY ? to : VFIO_DEVICE_STATE_RUNNING_P2P;
+	else if (!pre_copy && !pre_copy_p2p)
+		return vfio_mig_get_next_state(vdev, from, to, next);
+	else if (from == VFIO_DEVICE_STATE_RUNNING)
+		*next = pre_copy ? VFIO_DEVICE_STATE_PRE_COPY : VFIO_DEVICE_STATE_RUNNING_P2P;
+	else if (from == VFIO_DEVICE_STATE_RUNNING_P2P)
+		*next = pre_copy ? VFIO_DEVICE_STATE_RUNNING : VFIO_DEVICE_STATE_PRE_COPY_P2P;
+	else if (from == VFIO_DEVICE_STATE_STOP)
+		*next = VFIO_DEVICE_STATE_RUNNING_P2P;
+	else if (from == VFIO_DEVICE_STATE_RESUMING)
+		*next = VFIO_DEVICE_STATE_STOP;
+	else
+		return -EINVAL; /* STOP_COPY to a state before it would tell what was told already */
+	return 0;
+}
+
+/* One arc of the state machine; next_state() has made sure that it is one. */
 static struct file *step_state(struct tidemark_device *device, enum vfio_device_mig_state next)
 {
-	if (next == VFIO_DEVICE_STATE_STOP_COPY)
-		return start_save(device);
-	if (next == VFIO_DEVICE_STATE_RESUMING)
-		return open_data_file(device, &resume_fops, O_WRONLY);
-	if (device->mig_state == VFIO_DEVICE_STATE_STOP_COPY)
+	if (saves(device->mig_state) && saves(next)) {
+		go_on_saving(device, next);
+		return NULL;
+	}
+	if (saves(device->mig_state))
 		end_data_file(device);
 	if (device->mig_state == VFIO_DEVICE_STATE_RESUMING)
 		return ERR_PTR(finish_resume(device));
+	if (saves(next))
+		return start_save(device, next);
+	if (next == VFIO_DEVICE_STATE_RESUMING)
+		return start_resume(device);
 	/* Between STOP, RUNNING_P2P and RUNNING the state itself is all: doorbells look at it. */
 	return NULL;
 }
@@ -226,7 +345,7 @@ static struct file *tidemark_set_state(struct vfio_device *vdev, enum vfio_devic
 
 	mutex_lock(&device->lock);
 	while (device->mig_state != new_state) {
-		ret = vfio_mig_get_next_state(vdev, device->mig_state, new_state, &next);
+		ret = next_state(vdev, device->mig_state, new_state, &next);
 		if (ret) {
 			filp = ERR_PTR(ret);
 			break;
@@ -254,6 +373,23 @@ static const struct vfio_migration_ops migration_ops = {
 	.migration_set_state = tidemark_set_state,
 	.migration_get_state = tidemark_get_state,
 };
+
+static int tidemark_feature(struct vfio_device *vdev, u32 flags, void __user *arg, size_t argsz)
+{
+	struct tidemark_device *device = to_tidemark(vdev);
+	struct vfio_device_feature_mig_data_size size = {};
+	int ret;
+
+	if ((flags & VFIO_DEVICE_FEATURE_MASK) != VFIO_DEVICE_FEATURE_MIG_DATA_SIZE)
+		return -ENOTTY;
+	ret = vfio_check_feature(flags, argsz, VFIO_DEVICE_FEATURE_GET, sizeof(size));
+	if (ret != 1)
+		return ret;
+	mutex_lock(&device->lock);
+	size.stop_copy_length = tidemark_test_stream_bytes(device->ballast);
+	mutex_unlock(&device->lock);
+	return copy_to_user(arg, &size, sizeof(size)) ? -EFAULT : 0;
+}
 
 /* ---- DMA logging ---- */
 
@@ -413,13 +549,14 @@ static int ring_doorbell(struct tidemark_device *device, const struct tidemark_t
 	if (!doorbell_valid(bell))
 		return -EINVAL;
 	mutex_lock(&device->lock);
-	if (device->mig_state == VFIO_DEVICE_STATE_RUNNING)
+	if (device->mig_state == VFIO_DEVICE_STATE_RUNNING || device->mig_state == VFIO_DEVICE_STATE_PRE_COPY)
 		ret = write_pattern(device, bell, pattern);
 	else
 		ret = -EBUSY;
 	if (!ret) {
 		device->state.doorbells++;
 		device->state.bytes += bell->length;
+		note_use(device);
 	}
 	mutex_unlock(&device->lock);
 	return ret;
@@ -478,6 +615,7 @@ static void reset(struct tidemark_device *device)
 	quiesce(device);
 	device->mig_state = VFIO_DEVICE_STATE_RUNNING;
 	memset(&device->state, 0, sizeof(device->state));
+	device->ballast = READ_ONCE(ballast);
 	mutex_unlock(&device->lock);
 }
 
@@ -541,7 +679,7 @@ static int tidemark_init(struct vfio_device *vdev)
 	device->mig_state = VFIO_DEVICE_STATE_RUNNING;
 	device->log.ranges = RB_ROOT_CACHED;
 	xa_init(&device->log.dirty);
-	vdev->migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
+	vdev->migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY;
 	vdev->mig_ops = &migration_ops;
 	vdev->log_ops = &log_ops;
 	return 0;
@@ -562,6 +700,7 @@ static const struct vfio_device_ops device_ops = {
 	.read = tidemark_read,
 	.write = tidemark_write,
 	.ioctl = tidemark_ioctl,
+	.device_feature = tidemark_feature,
 	.dma_unmap = tidemark_dma_unmap,
 };
 
