@@ -61,6 +61,9 @@ enum class operation : std::uint8_t {
   write_snapshot,
   read_snapshot,
   set_up_tls,
+  change_device_state,
+  read_device_state,
+  write_device_state,
 };
 
 std::string_view name_of(operation what) noexcept;
@@ -95,6 +98,8 @@ enum class errc : int {
   snapshot_incomplete,      ///< a snapshot that nobody finished
   snapshot_damaged,         ///< a snapshot whose bytes are not those that were written
   untrusted,                ///< one side does not believe that the other is who it should be
+  not_migratable,           ///< a device whose driver cannot take its state elsewhere
+  device_lost,              ///< a device that neither changes its migration state nor can be reset
 };
 
 const boost::system::error_category& tidemark_category() noexcept;

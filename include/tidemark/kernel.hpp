@@ -49,6 +49,10 @@ class files {
   /// readlink(2): the bytes written to `target` (never more than `bytes`, not terminated), or a negative errno.
   virtual ssize_t readlink(const char* path, char* target, std::size_t bytes) noexcept = 0;
 
+  /// Whether its descriptors are this process's own, and io_uring may use them beside these calls. False where every call
+  /// has to come here: a model, or one that watches or changes another's calls.
+  virtual bool has_real_descriptors() const noexcept { return false; }
+
   int ioctl(int fd, unsigned long request) noexcept { return ioctl(fd, request, std::uintptr_t{0}); }
 
   template <class Structure>

@@ -5,26 +5,14 @@
 #include <linux/vfio.h>
 #include <unistd.h>
 
-#include <array>
-#include <new>
 #include <string>
 #include <vector>
+
+#include "backend/feature.hpp"
 
 namespace tidemark::backend {
 
 namespace {
-
-/// VFIO_DEVICE_FEATURE with its payload behind it. What the kernel answers.
-template <class Payload>
-int feature(const device& of, std::uint32_t flags, const Payload& payload) {
-  alignas(vfio_device_feature) alignas(Payload) std::array<std::byte, sizeof(vfio_device_feature) + sizeof(Payload)>
-      storage{};
-  auto* request = new (storage.data()) vfio_device_feature{};
-  request->argsz = sizeof storage;
-  request->flags = flags;
-  new (request->data) Payload(payload);
-  return of.kernel().ioctl(of.file(), VFIO_DEVICE_FEATURE, request);
-}
 
 error refused(operation what, int answer, const device& of, iova_range range, const std::string& request) {
   return kernel_error(what, -answer, range, of.name() + ": VFIO_DEVICE_FEATURE_DMA_LOGGING_" + request);

@@ -72,6 +72,10 @@ class category final : public boost::system::error_category {
         return "the snapshot is damaged";
       case errc::untrusted:
         return "the two sides do not trust each other";
+      case errc::not_migratable:
+        return "the device cannot be migrated";
+      case errc::device_lost:
+        return "the device is lost";
     }
     return "unknown error";
   }
@@ -150,6 +154,12 @@ std::string_view name_of(operation what) noexcept {
       return "read snapshot";
     case operation::set_up_tls:
       return "set up TLS";
+    case operation::change_device_state:
+      return "change device state";
+    case operation::read_device_state:
+      return "read device state";
+    case operation::write_device_state:
+      return "write device state";
   }
   return "?";
 }
