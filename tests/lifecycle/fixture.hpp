@@ -38,6 +38,7 @@ inline bool only_the_model(const char* why) { return not_shown(chosen() == on::m
 struct fixture : stage {
   fixture() : stage(chosen()) {}
   explicit fixture(const shape& change) : stage(on::model, change) {}
+  fixture(on which, const shape& change) : stage(which, change) {}
   ~fixture() {
     end_space();
     settle();

@@ -74,6 +74,8 @@ class stage {
   kernel::files& bare_kernel() noexcept { return model_ ? static_cast<kernel::files&>(*model_) : kernel::host_kernel(); }
   const conformance::topology& groups() const noexcept { return groups_; }
   host& around() noexcept { return *host_; }
+  any_io_executor executor() { return loop_.get_executor(); }
+  workers& threads() noexcept { return threads_; }
   bool has_kvm() const noexcept { return vm_->device() >= 0; }
 
   /// A second address space of the same host.
