@@ -49,8 +49,8 @@ state_change reset_or_lose(const device& of, error why, const std::string& found
     return {device_state::running, {}, std::move(why)};
   }
   auto lost = make_error(changing, errc::device_lost, {},
-                         of.name() + ": " + why.message() + "; " + reset.error().message() +
-                             ": detach it, and look in the kernel's log for what its driver says");
+                         why.detail + " answered " + why.code.message() + ", and VFIO_DEVICE_RESET " +
+                             reset.error().code.message() + ": detach it; the kernel's log says what its driver met");
   lost.undone = found;
   return {device_state::error, {}, std::move(lost)};
 }

@@ -103,6 +103,10 @@ device_states::device_states(const std::vector<device>& devices, boost::asio::an
   for (const auto& each : devices) devices_.push_back({each, device_state::running, std::make_shared<data_slot>()});
 }
 
+device_states::~device_states() {
+  for (const auto& each : devices_) each.data->close();
+}
+
 state_file device_states::file(std::size_t index, state_place where) const {
   const auto& of = devices_.at(index);
   return {of.of.kernel(), of.of.name(), of.data, std::move(where)};

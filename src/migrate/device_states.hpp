@@ -65,6 +65,9 @@ struct devices_left {
 class device_states {
  public:
   device_states(const std::vector<device>& devices, boost::asio::any_io_executor executor, workers& threads);
+  device_states(const device_states&) = delete;
+  /// Closes the data files; what state they leave devices in is for resume() or give_up() before.
+  ~device_states();
 
   std::size_t size() const noexcept { return devices_.size(); }
   const std::string& name(std::size_t index) const { return devices_.at(index).of.name(); }
