@@ -4,7 +4,9 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "migrate/streams.hpp"
 #include "migrate/two_sides.hpp"
@@ -15,19 +17,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// Blocks of untouched memory: address space, and no page of it in use.
-struct untouched {
-  explicit untouched(std::uint64_t pages)
-      : memory(pages * page_bytes), blocks{{"ram", memory.bytes().data(), memory.bytes().size()}} {}
-  simulation::memory memory;
-  std::vector<ram_block> blocks;
-};
-
-std::vector<page_run> one_run(std::uint64_t first_page, std::uint64_t pages) { return {page_run{0, first_page, pages}}; }
-
-/// Sends frames of `pages` pages until `end`.
-ring::task<> keep_sending(channel& to, const untouched& from, std::uint64_t pages, ring::clock::time_point end) {
-  while (to.loop().now() < end) (void)co_await to.send_pages(one_run(0, pages), from.blocks);
+/// Sends frames of `payload_bytes` until `end`.
+ring::task<> keep_sending(channel& to, std::vector<std::byte>& payload, ring::clock::time_point end) {
+  while (to.loop().now() < end) {
+    std::vector<iovec> parts(1, iovec{payload.data(), payload.size()});
+    (void)co_await to.send(frame_type::pages, {}, std::move(parts));
+  }
 }
 
 /// Bytes that leave in a second, when each write takes up to `write_time` and the frames wait for each other.
@@ -36,15 +31,15 @@ std::uint64_t bytes_in_a_second(std::uint64_t bandwidth, std::uint64_t pages, st
   loop.set_now(ring::clock::time_point(5h));
   simulation::chance luck(1);
   std::uint64_t sent = 0;
-  const untouched from(pages);
+  std::vector<std::byte> payload(pages * page_bytes);
   channel to(loop, std::make_unique<tests::sink_stream>([&](std::span<const iovec> parts) -> ring::task<void> {
                sent += tests::size_of(parts);
                ring::timer pause(loop);
                if (write_time != 0ns) co_await pause.until(loop.now() + luck.within(write_time));
-             }),
-             bandwidth);
+             }));
+  to.set_bandwidth(bandwidth);
   const auto end = loop.now() + 1s;
-  for (int sender = 0; sender < 4; ++sender) ring::start(keep_sending(to, from, pages, end));
+  for (int sender = 0; sender < 4; ++sender) ring::start(keep_sending(to, payload, end));
   loop.run_for(1s);
   const auto in_time = sent;
   loop.run();
@@ -65,58 +60,64 @@ BOOST_AUTO_TEST_CASE(a_channel_keeps_to_its_bandwidth) {
   check_near(bytes_in_a_second(100'000'000, 16, 600us), 100'000'000);  // writes that take time of their own are made good
 }
 
-// Frames of pages wait for bandwidth, and what follows them for its turn: nothing overtakes.
+// Frames with a payload wait for bandwidth, and what follows them for its turn: nothing overtakes.
 BOOST_AUTO_TEST_CASE(frames_leave_in_the_order_they_were_sent_and_are_numbered) {
   tests::manual_loop loop;
   std::vector<frame_head> heads;
-  const untouched from(10);
+  std::vector<std::uint64_t> numbers;
+  std::vector<std::byte> memory(10 * page_bytes);
   channel to(loop, std::make_unique<tests::sink_stream>([&](std::span<const iovec> parts) -> ring::task<void> {
                std::memcpy(&heads.emplace_back(), parts[0].iov_base, sizeof(frame_head));
                co_return;
-             }),
-             1'000'000);
-  const auto send = [](channel& out, const untouched& pages, std::uint64_t count) -> ring::task<> {
-    (void)co_await out.send_pages(one_run(0, count), pages.blocks);
+             }));
+  to.set_bandwidth(1'000'000);
+  const auto send = [&](frame_type type, std::string body, std::uint64_t payload_bytes) -> ring::task<> {
+    std::vector<iovec> parts;
+    if (payload_bytes != 0) parts.push_back({memory.data(), payload_bytes});
+    auto sent = co_await to.send(type, std::move(body), std::move(parts));
+    BOOST_REQUIRE(sent.has_value());
+    numbers.push_back(*sent);
   };
-  ring::start(send(to, from, 10));
-  ring::start(send(to, from, 1));
-  ring::start([](channel& out) -> ring::task<> { (void)co_await out.send(frame_type::final, "{}"); }(to));
+  ring::start(send(frame_type::pages, {}, 10 * page_bytes));
+  ring::start(send(frame_type::device, {}, page_bytes));
+  ring::start(send(frame_type::final, "{}", 0));
   loop.run();
   BOOST_REQUIRE(heads.size() == 3u);
   for (std::size_t i = 0; i < heads.size(); ++i) BOOST_TEST(check_head(heads[i], i).has_value());
   BOOST_TEST(heads[0].payload_bytes == 10 * page_bytes);
   BOOST_TEST((heads[2].type == frame_type::final));
+  const std::vector<std::uint64_t> in_order{0, 1, 2};
+  BOOST_TEST(numbers == in_order, boost::test_tools::per_element());
+  BOOST_TEST(to.wire_bytes() == 3 * sizeof(frame_head) + 11 * page_bytes + 2);
 }
 
-// A batch is bounded by its stream only: what is more than one frame may carry goes in several.
-BOOST_AUTO_TEST_CASE(more_pages_or_runs_than_a_frame_may_carry_go_in_several_frames) {
+BOOST_AUTO_TEST_CASE(a_change_of_bandwidth_counts_from_the_next_frame) {
   tests::manual_loop loop;
-  const untouched from(300'000);
-  std::uint64_t frames = 0;
-  std::uint64_t pages = 0;
+  std::uint64_t sent = 0;
+  std::vector<std::byte> payload(16 * page_bytes);
   channel to(loop, std::make_unique<tests::sink_stream>([&](std::span<const iovec> parts) -> ring::task<void> {
-               frame sent;
-               std::memcpy(&sent.head, parts[0].iov_base, sizeof sent.head);
-               sent.body.assign(static_cast<const char*>(parts[1].iov_base), parts[1].iov_len);
-               BOOST_TEST(check_head(sent.head, frames++).has_value());
-               BOOST_TEST(decode_runs(sent, from.blocks).has_value());
-               BOOST_TEST(tests::size_of(parts.subspan(2)) == sent.head.payload_bytes);
-               pages += sent.head.payload_bytes / page_bytes;
+               sent += tests::size_of(parts);
                co_return;
-             }),
-             0);
-  std::vector<page_run> scattered;
-  for (std::uint64_t page = 0; page < 100'000; page += 2) scattered.push_back({0, page, 1});
-  const auto send = [](channel& out, std::vector<page_run> runs, const untouched& memory) -> ring::task<> {
-    const auto sent = co_await out.send_pages(std::move(runs), memory.blocks);
-    BOOST_TEST(sent.has_value());
-  };
-  ring::start(send(to, scattered, from));
-  BOOST_TEST(pages == 50'000u);
-  BOOST_TEST(frames == 2u);
-  ring::start(send(to, one_run(0, 300'000), from));
-  BOOST_TEST(pages == 350'000u);
-  BOOST_TEST(frames == 4u);
+             }));
+  to.set_bandwidth(10'000'000);
+  const auto end = loop.now() + 2s;
+  ring::start(keep_sending(to, payload, end));
+  loop.run_for(1s);
+  check_near(std::exchange(sent, 0), 10'000'000);
+  to.set_bandwidth(50'000'000);
+  loop.run_for(1s);
+  check_near(sent, 50'000'000);
+  loop.run();
+}
+
+BOOST_AUTO_TEST_CASE(only_a_connection_that_failed_counts_as_broken) {
+  for (const int number :
+       {ECONNRESET, ECONNREFUSED, ECONNABORTED, EPIPE, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN, ENOENT})
+    BOOST_TEST(is_broken_connection(kernel_error(operation::send, number, {}, {})));
+  BOOST_TEST(is_broken_connection(make_error(operation::receive, errc::peer_closed)));
+  BOOST_TEST(!is_broken_connection(make_error(operation::receive, errc::closed)));
+  BOOST_TEST(!is_broken_connection(make_error(operation::receive, errc::protocol)));
+  BOOST_TEST(!is_broken_connection(kernel_error(operation::send, ENOMEM, {}, {})));
 }
 
 }  // namespace tidemark::migrate

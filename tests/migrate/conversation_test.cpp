@@ -42,17 +42,33 @@ class silent_stream final : public ring::byte_stream {
   bool closed_ = false;
 };
 
-/// What a source says that is asked to stop after some turns, facing a destination that stands still.
-result<migration_summary> cancelled_before_silence(two_sides& sides, std::uint64_t takes_bytes) {
+/// A network whose connections nobody answers.
+class silent_network final : public network {
+ public:
+  silent_network(ring::loop& loop, std::uint64_t takes_bytes) : loop_(loop), takes_bytes_(takes_bytes) {}
+  unsigned channels() const noexcept override { return 1; }
+  ring::loop& loop(unsigned) noexcept override { return loop_; }
+  ring::task<result<std::unique_ptr<ring::byte_stream>>> connect(unsigned) override {
+    ring::timer pause(loop_);
+    co_await pause.until(loop_.now() + 1ms);
+    co_return std::make_unique<silent_stream>(loop_, takes_bytes_);
+  }
+
+ private:
+  ring::loop& loop_;
+  std::uint64_t takes_bytes_;
+};
+
+/// What a source says that is asked to stop after a while, facing a destination that stands still.
+result<migration_summary> cancelled_before_silence(two_sides& sides, std::uint64_t takes_bytes,
+                                                   std::chrono::microseconds after) {
   auto& loop = sides.host.loop();
-  channel out(loop, std::make_unique<silent_stream>(loop, takes_bytes), 0);
-  source sender({sides.host.executor(), out, sides.host.space(), *sides.stream, sides.vm, sides.host.threads()},
-                sides.options, {});
+  silent_network net(loop, takes_bytes);
+  network_target to(sides.target_parts(net));
+  source sender(sides.source_parts(to), sides.options, {});
   std::optional<result<migration_summary>> ended;
-  ring::start([](source& side, std::optional<result<migration_summary>>& into) -> ring::task<> {
-    into.emplace(co_await side.run());
-  }(sender, ended));
-  loop.run_for(1s);
+  ring::start(two_sides::into(sender.run(), ended));
+  loop.run_for(after);
   BOOST_TEST(!ended.has_value());
   sender.cancel();
   loop.run_for(1s);
@@ -175,7 +191,7 @@ BOOST_AUTO_TEST_CASE(room_that_is_not_what_the_source_has_is_refused_before_any_
     BOOST_REQUIRE(ended.source->has_error());
     BOOST_TEST(says(ended.source->error(), "the peer refused"));
     BOOST_TEST(sides.vm.running());
-    BOOST_TEST(sides.at_destination.read_bytes < page_bytes);
+    BOOST_TEST(sides.at_destination[0].read_bytes < page_bytes);
   }
 }
 
@@ -186,7 +202,7 @@ BOOST_AUTO_TEST_CASE(the_reason_of_a_refusal_in_the_middle_of_pre_copy_reaches_t
   {
     two_sides whole({200, 3});
     BOOST_REQUIRE(whole.migrate().source->has_value());
-    sides.at_destination.flip_read = {heads_in(whole.at_destination.read)[20]};
+    sides.at_destination[0].flip_read = {heads_in(whole.at_destination[0].read)[20]};
   }
   const auto ended = sides.migrate();
   sides.check(ended);
@@ -213,7 +229,11 @@ BOOST_AUTO_TEST_CASE(a_guest_that_cannot_be_resumed_at_the_source_is_not_said_to
   two_sides sides;
   sides.vm.on_resume = []() -> result<void> { return make_error(operation::migrate, errc::closed, {}, "a vCPU is lost"); };
   sides.there.on_resume = [] { return result<void>{}; };
-  sides.at_source.flip_read = {sizeof(frame_head) + 20};  // in the head of `ready`
+  {
+    two_sides whole;
+    BOOST_REQUIRE(whole.migrate().source->has_value());
+    sides.at_source[0].flip_read = {head_of(whole.at_source[0].read, frame_type::ready) + 20};
+  }
   const auto ended = sides.migrate();
   BOOST_REQUIRE(ended.source->has_error());
   BOOST_TEST(says(ended.source->error(), "a vCPU is lost"));
@@ -253,14 +273,15 @@ struct two_sides_of_a_page : two_sides {
 BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_invariants_hold) {
   two_sides_of_a_page whole;
   BOOST_REQUIRE(whole.migrate().source->has_value());
-  const auto forth = whole.at_source.written_bytes;
-  const auto back = whole.at_source.read_bytes;
+  const auto forth = whole.at_source[0].written_bytes;
+  const auto back = whole.at_source[0].read_bytes;
   BOOST_TEST(forth > 2 * page_bytes);
   unsigned ran_on = 0, undecided = 0, moved = 0;
   const auto run = [&](std::uint64_t cut_forth, std::uint64_t cut_back) {
     BOOST_TEST_CONTEXT("cut after " << cut_forth << " bytes forth, " << cut_back << " back") {
       two_sides_of_a_page sides;
-      const auto ended = sides.migrate(cut_forth, cut_back);
+      sides.wire.cuts = {{cut_forth, cut_back}};
+      const auto ended = sides.migrate();
       sides.check(ended);
       if (sides.there.running()) BOOST_TEST(sides.same_memory());
       ran_on += sides.vm.running();
@@ -276,13 +297,48 @@ BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_invariants_hold) {
   BOOST_TEST(ran_on + undecided + moved == forth + back + 2);
 }
 
+namespace {
+
+/// The seconds' part of a case in which a broken connection is made anew.
+constexpr auto recovers = 5'000ms;
+
+}  // namespace
+
+// covers R35
+BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_it_is_made_anew_and_the_guest_arrives) {
+  two_sides_of_a_page whole;
+  BOOST_REQUIRE(whole.migrate().source->has_value());
+  const auto forth = whole.at_source[0].written_bytes;
+  const auto back = whole.at_source[0].read_bytes;
+  unsigned recoveries = 0;
+  const auto run = [&](std::uint64_t cut_forth, std::uint64_t cut_back) {
+    BOOST_TEST_CONTEXT("cut after " << cut_forth << " bytes forth, " << cut_back << " back") {
+      two_sides_of_a_page sides;
+      sides.options.recovery_window = recovers;
+      sides.wire.cuts = {{cut_forth, cut_back}};
+      const auto ended = sides.migrate();
+      sides.check(ended);
+      BOOST_TEST(sides.same_memory());
+      BOOST_TEST(sides.there.running());
+      BOOST_REQUIRE(ended.source->has_value());
+      BOOST_TEST(ended.destination->has_value());
+      BOOST_TEST((*ended.source)->compared);
+      recoveries += (*ended.source)->recoveries;
+    }
+  };
+  for (std::uint64_t cut = 0; cut <= forth; ++cut) run(cut, connection::never);
+  for (std::uint64_t cut = 0; cut <= back; ++cut) run(connection::never, cut);
+  BOOST_TEST(recoveries > 0u);
+  BOOST_TEST(recoveries <= forth + back);
+}
+
 BOOST_AUTO_TEST_CASE(a_migration_can_be_cancelled_at_any_moment_before_the_switchover_and_tried_again) {
   bool cancelled_while_paused = false;
   for (unsigned turns = 0; turns < 3000; turns += 7) {
     two_sides sides({12, 3});
     unsigned turn = 0;
     bool was_running = true;
-    const auto ended = sides.migrate(connection::never, connection::never, [&](source& sender) {
+    const auto ended = sides.migrate([&](source& sender) {
       if (turn++ != turns) return;
       was_running = sides.vm.running();
       sender.cancel();
@@ -306,14 +362,15 @@ BOOST_AUTO_TEST_CASE(a_migration_can_be_cancelled_at_any_moment_before_the_switc
 }
 
 BOOST_AUTO_TEST_CASE(cancel_ends_a_migration_whose_destination_stands_still) {
-  for (const std::uint64_t takes_bytes : {0u, 200u}) {  // it does not take the hello; it does not answer it
-    two_sides sides({40, 3});
-    const auto ended = cancelled_before_silence(sides, takes_bytes);
-    BOOST_REQUIRE(ended.has_error());
-    BOOST_TEST(ended.error().code == boost::system::error_code(boost::asio::error::operation_aborted));
-    BOOST_TEST(sides.vm.running());
-    BOOST_TEST(!sides.host.tracking());
-  }
+  for (const auto after : {0us, 500us, 1'000'000us})       // before it is connected, while it is being, long after
+    for (const std::uint64_t takes_bytes : {0u, 2000u}) {  // it does not take the hello; it does not answer it
+      two_sides sides({40, 3});
+      const auto ended = cancelled_before_silence(sides, takes_bytes, after);
+      BOOST_REQUIRE(ended.has_error());
+      BOOST_TEST(ended.error().code == boost::system::error_code(boost::asio::error::operation_aborted));
+      BOOST_TEST(sides.vm.running());
+      BOOST_TEST(!sides.host.tracking());
+    }
 }
 
 BOOST_AUTO_TEST_CASE(a_migration_that_fails_before_tracking_leaves_the_tracking_of_others_alone) {

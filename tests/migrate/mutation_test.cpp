@@ -17,7 +17,7 @@ namespace {
 tests::bytes recording() {
   two_sides sides({6, 3});
   BOOST_REQUIRE(sides.migrate().source->has_value());
-  return sides.at_destination.read;
+  return sides.at_destination[0].read;
 }
 
 /// Plays to a destination; true if the guest was taken over.
@@ -27,13 +27,17 @@ bool play(tests::bytes said) {
   simulation::turn_workers threads(loop, luck);
   hooked_guest there(loop.get_executor(), false);
   room place;
-  channel in(loop, std::make_unique<tests::playing_stream>(std::move(said)), 0);
-  destination receiver(in, there, threads, [&](const auto& wanted) { return place.make(wanted); });
+  simulated_arrivals listening(loop);
+  listening.offer(std::make_unique<tests::playing_stream>(std::move(said)));
+  destination receiver(
+      {loop.get_executor(), loop, listening, there, threads, [&](const auto& wanted) { return place.make(wanted); }});
   bool ended = false;
   ring::start([](destination& side, bool& done) -> ring::task<> {
     (void)co_await side.run();
     done = true;
   }(receiver, ended));
+  loop.run();
+  if (!ended && !place.made()) receiver.cancel();  // it goes on waiting for somebody who makes sense
   loop.run();
   BOOST_TEST(ended);
   return there.running();
@@ -98,30 +102,6 @@ BOOST_AUTO_TEST_CASE(a_changed_head_or_body_is_never_taken_over) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_final_that_counts_other_pages_than_came_is_refused) {
-  const auto good = recording();
-  for (const std::string pages : {"0", "1", "4503599627370507", "18446744073709551615", "-11", "11.5", "null"}) {
-    const auto heads = heads_in(good);
-    tests::bytes said;
-    for (std::size_t i = 0; i < heads.size(); ++i) {
-      frame_head head;
-      std::memcpy(&head, good.data() + heads[i], sizeof head);
-      if (head.type != frame_type::final) {
-        const auto end = i + 1 < heads.size() ? heads[i + 1] : good.size();
-        said.insert(said.end(), good.begin() + static_cast<std::ptrdiff_t>(heads[i]),
-                    good.begin() + static_cast<std::ptrdiff_t>(end));
-        continue;
-      }
-      const std::string body = "{\"pages\":" + pages + "}";
-      const auto other = make_head(frame_type::final, head.sequence, body, 0);
-      const auto* begin = reinterpret_cast<const unsigned char*>(&other);
-      said.insert(said.end(), begin, begin + sizeof other);
-      said.insert(said.end(), body.begin(), body.end());
-    }
-    BOOST_TEST(!play(std::move(said)), pages);
-  }
-}
-
 // covers R35
 BOOST_AUTO_TEST_CASE(a_line_that_changes_bytes_never_costs_the_guest) {
   two_sides whole;
@@ -130,8 +110,8 @@ BOOST_AUTO_TEST_CASE(a_line_that_changes_bytes_never_costs_the_guest) {
   for (int round = 0; round < 1000; ++round) {
     two_sides sides;
     const bool forth = round % 2 == 0;
-    auto& spoilt = forth ? sides.at_destination : sides.at_source;
-    spoilt.flip_read = {random() % (forth ? whole.at_destination : whole.at_source).read_bytes};
+    auto& spoilt = (forth ? sides.at_destination : sides.at_source)[0];
+    spoilt.flip_read = {random() % (forth ? whole.at_destination : whole.at_source)[0].read_bytes};
     BOOST_TEST_CONTEXT((forth ? "forth" : "back") << ", byte " << spoilt.flip_read.front()) {
       const auto ended = sides.migrate();
       sides.check(ended);

@@ -15,19 +15,25 @@
 #include <cstring>
 #include <functional>
 #include <list>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "migrate/channel.hpp"
 #include "migrate/destination.hpp"
+#include "migrate/network_target.hpp"
 #include "migrate/source.hpp"
 #include "migrate/streams.hpp"
+#include "simulation/simulated_network.hpp"
 #include "simulation/small_host.hpp"
 
 namespace tidemark::migrate {
 
 using simulation::connection;
+using simulation::simulated_arrivals;
+using simulation::simulated_network;
 using simulation::small_host;
 
 /// A guest that does what hooks say. A hook that answers an error fails the call.
@@ -101,6 +107,7 @@ class room {
       return a.size == b.size() && std::memcmp(a.host, b.host(), a.size) == 0;
     });
   }
+  bool made() const noexcept { return !memory_.empty(); }
   std::byte* first_byte() { return memory_.front().host(); }
 
  private:
@@ -128,27 +135,56 @@ class two_sides {
     std::optional<result<std::uint64_t>> destination;
   };
 
-  /// Migrates over a network that is cut after so many bytes each way. `meanwhile` is called before each turn until both
-  /// sides are done.
-  outcome migrate(std::uint64_t cut_forth = connection::never, std::uint64_t cut_back = connection::never,
-                  const std::function<void(source&)>& meanwhile = {}) {
-    auto wire = simulation::connect(host.loop(), host.luck(), cut_forth, cut_back);
-    channel out(host.loop(), std::make_unique<tests::tapped_stream>(std::move(wire.source), at_source),
-                options.bandwidth_bytes_per_s);
-    channel in(host.loop(), std::make_unique<tests::tapped_stream>(std::move(wire.destination), at_destination), 0);
-    destination receiver(in, there, host.threads(), make_room);
-    source sender({host.executor(), out, host.space(), *stream, vm, host.threads()}, options, on_progress);
+  /// Migrates over a network as `wire` says. `meanwhile` is called before each turn until the source is done.
+  outcome migrate(const std::function<void(source&)>& meanwhile = {}) {
+    simulated_arrivals listening(host.loop());
+    simulated_network net(host.loop(), host.luck(), listening, tapped());
+    network_target to(target_parts(net));
+    destination receiver(destination_parts(listening, there));
+    source sender(source_parts(to), options, on_progress);
     outcome ended;
+    has_room = false;
     ring::start(into(receiver.run(), ended.destination));
     ring::start(into(sender.run(), ended.source));
     for (std::uint64_t turns = 0; !ended.source || !ended.destination; ++turns) {
       BOOST_REQUIRE_MESSAGE(turns < 10'000'000, "the migration hangs");
-      if (ended.source) out.close();  // it leaves
       if (meanwhile && !ended.source) meanwhile(sender);
-      BOOST_REQUIRE(host.loop().run_next());
+      if (host.loop().run_next()) continue;
+      // A destination that never understood who its source was goes on waiting for it; everything else ends by itself.
+      BOOST_REQUIRE_MESSAGE(ended.source && !has_room, "the migration hangs: nothing happens any more");
+      receiver.cancel();
     }
-    host.loop().run();  // the wire's ends must not be waited for when they go
+    host.loop().run();
     return ended;
+  }
+
+  // What migrate() is made of, for those who put it together in another way.
+
+  network_target::parts target_parts(network& net) {
+    return {host.executor(), net, host.space().blocks(), {}, of, options.pages, options.recovery_window};
+  }
+  source::parts source_parts(target& to) {
+    return {host.executor(), host.loop(), to, host.space(), *stream, vm, host.threads()};
+  }
+  destination::parts destination_parts(arrivals& from, guest& taken_over_by) {
+    return {host.executor(),
+            host.loop(),
+            from,
+            taken_over_by,
+            host.threads(),
+            [this](const auto& wanted) {
+              auto made = make_room(wanted);
+              has_room = made.has_value();
+              return made;
+            },
+            [this](const error& why) { strangers.push_back(why); }};
+  }
+  /// `wire`, with the taps at its ends.
+  simulated_network::shape tapped() {
+    auto how = wire;
+    how.at_source = [this](auto below, std::size_t number) { return tap(std::move(below), at_source[number]); };
+    how.at_destination = [this](auto below, std::size_t number) { return tap(std::move(below), at_destination[number]); };
+    return how;
   }
 
   /// The invariants of source.hpp and destination.hpp, however it ended.
@@ -175,15 +211,30 @@ class two_sides {
   hooked_guest there;
   room place;
   destination::make_room_call make_room;
-  migration_options options{.compare = true};
+  migration_options options{.recovery_window = std::chrono::milliseconds(0), .compare = true};
+  simulated_network::shape wire;
+  session of = a_session();
   source::progress_call on_progress;
-  tests::tap at_source;
-  tests::tap at_destination;
+  bool has_room = false;                        ///< the destination has, in the last migration
+  std::vector<error> strangers;                 ///< whom the destination refused, and why
+  std::map<std::size_t, tests::tap> at_source;  ///< of each connection
+  std::map<std::size_t, tests::tap> at_destination;
 
- private:
   template <class T>
   static ring::task<> into(ring::task<T> side, std::optional<T>& ended) {
     ended.emplace(co_await std::move(side));
+  }
+
+ private:
+  static std::unique_ptr<ring::byte_stream> tap(std::unique_ptr<ring::byte_stream> below, tests::tap& on) {
+    return std::make_unique<tests::tapped_stream>(std::move(below), on);
+  }
+  /// The same in every run.
+  static session a_session() {
+    session made;
+    for (std::size_t i = 0; i != made.id.size(); ++i) made.id[i] = static_cast<std::byte>(i + 1);
+    for (std::size_t i = 0; i != made.key.size(); ++i) made.key[i] = static_cast<std::byte>(7 * i + 5);
+    return made;
   }
 };
 
@@ -197,6 +248,17 @@ inline std::vector<std::size_t> heads_in(const tests::bytes& said) {
     at += sizeof head + head.body_bytes + head.payload_bytes;
   }
   return heads;
+}
+
+/// Where the first frame of this type begins.
+inline std::size_t head_of(const tests::bytes& said, frame_type type) {
+  for (const auto at : heads_in(said)) {
+    frame_head head;
+    std::memcpy(&head, said.data() + at, sizeof head);
+    if (head.type == type) return at;
+  }
+  BOOST_FAIL("no " << name_of(type) << " was said");
+  return 0;
 }
 
 inline bool says(const error& failure, const std::string& what) {

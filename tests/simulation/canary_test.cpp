@@ -191,10 +191,11 @@ BOOST_AUTO_TEST_CASE(a_cpu_source_that_loses_a_page_is_noticed) {
   BOOST_TEST(noticed(with, "the destination runs with other memory"));
 }
 
+// The migration notices itself: pages have checksums. So it fails, and in a story nothing may fail twice.
 BOOST_AUTO_TEST_CASE(a_network_that_flips_a_bit_of_a_page_is_noticed) {
   replacements with;
   with.destination_stream = [](auto below) { return std::make_unique<flipping_stream>(std::move(below)); };
-  BOOST_TEST(noticed(with, "the destination runs with other memory"));
+  BOOST_TEST(noticed(with, "a migration fails though nothing broke"));
 }
 
 BOOST_AUTO_TEST_CASE(a_guest_that_is_not_paused_is_noticed) { BOOST_TEST(noticed(guest_that(false), "both sides run")); }

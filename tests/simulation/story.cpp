@@ -2,13 +2,16 @@
 
 #include "simulation/story.hpp"
 
+#include <boost/asio/error.hpp>
 #include <cstring>
 #include <optional>
 
 #include "migrate/destination.hpp"
+#include "migrate/network_target.hpp"
 #include "migrate/source.hpp"
 #include "simulation/kernels.hpp"
 #include "simulation/machine.hpp"
+#include "simulation/simulated_network.hpp"
 
 namespace tidemark::simulation {
 
@@ -27,6 +30,7 @@ class place final : public guest {
     boost::asio::post(executor_, [done = std::move(done)]() mutable { std::move(done)(result<void>{}); });
   }
   bool running() const noexcept { return running_; }
+  bool is_empty() const noexcept { return memory_.empty(); }
 
   std::vector<ram_block> make_room(const std::vector<block_description>& wanted) {
     std::vector<ram_block> blocks;
@@ -53,27 +57,48 @@ class place final : public guest {
 struct attempt {
   result<migration_summary> source = make_error(operation::migrate, errc::closed);
   result<std::uint64_t> destination = make_error(operation::migrate, errc::closed);
+  bool source_ended = false;
+  bool destination_ended = false;
   bool destination_runs = false;
   bool same_memory = false;
   std::uint64_t pages_written = 0;  ///< by the source's guest meanwhile
 };
 
 struct chosen {
-  connection wire;
+  simulated_network::shape wire;
   migration_options options;
-  bool cancelled = false;
+  std::optional<std::chrono::nanoseconds> cancelled_after;
 };
 
-chosen choose(ring::loop& loop, chance& luck, bool may_break) {
-  const auto forth = may_break && luck.one_in(2) ? 1 + luck.below(6'000'000) : connection::never;
-  const auto back = may_break && luck.one_in(4) ? 1 + luck.below(500) : connection::never;
-  chosen how{connect(loop, luck, forth, back), {}, false};
+std::vector<simulated_network::cut> choose_cuts(chance& luck) {
+  std::vector<simulated_network::cut> cuts(luck.below(8));
+  for (auto& each : cuts) {
+    if (luck.one_in(3)) each.forth = 1 + luck.below(luck.one_in(3) ? 2'000 : 2'000'000);
+    if (luck.one_in(6)) each.back = 1 + luck.below(1'500);
+  }
+  return cuts;
+}
+
+chosen choose(chance& luck, bool may_break) {
+  chosen how;
+  how.wire.channels = 1 + static_cast<unsigned>(luck.below(4));
   how.options.bandwidth_bytes_per_s = luck.one_in(2) ? 0 : 20'000'000 + luck.below(1'000'000'000);
   how.options.downtime_target = std::chrono::milliseconds(1 + luck.below(20));
   how.options.rounds_max = static_cast<std::uint32_t>(1 + luck.below(12));
+  how.options.pages = static_cast<compression>(luck.below(4));
+  how.options.recovery_window = std::chrono::milliseconds(luck.one_in(2) ? 0 : 20 + luck.below(60));
   how.options.compare = true;
-  how.cancelled = may_break && luck.one_in(8);
+  if (!may_break) return how;
+  how.wire.cuts = choose_cuts(luck);
+  if (luck.one_in(8)) how.cancelled_after = luck.one_in(4) ? 0ns : luck.within(10ms);
   return how;
+}
+
+migrate::session a_session(chance& luck) {
+  migrate::session made;
+  for (auto& byte : made.id) byte = static_cast<std::byte>(luck.below(256));
+  for (auto& byte : made.key) byte = static_cast<std::byte>(luck.below(256));
+  return made;
 }
 
 class story {
@@ -120,24 +145,33 @@ class story {
 
   /// One migration of `from`; the connection may be cut.
   task<attempt> migrate_once(machine& from, bool may_break) {
-    auto how = choose(loop_, luck_, may_break);
-    if (with_.destination_stream) how.wire.destination = with_.destination_stream(std::move(how.wire.destination));
-    migrate::channel out(loop_, std::move(how.wire.source), how.options.bandwidth_bytes_per_s);
-    migrate::channel in(loop_, std::move(how.wire.destination), 0);
+    auto how = choose(luck_, may_break);
+    if (with_.destination_stream)
+      how.wire.at_destination = [this](auto below, std::size_t) { return with_.destination_stream(std::move(below)); };
+    simulated_arrivals listening(loop_);
+    simulated_network net(loop_, luck_, listening, how.wire);
     const any_io_executor executor = loop_.get_executor();
     place to(executor);
     const auto replaced_guest = with_.source_guest ? with_.source_guest(from, executor) : nullptr;
     guest& vm = replaced_guest ? *replaced_guest : from;
-    migrate::destination receiver(in, to, threads_, [&](const auto& wanted) { return to.make_room(wanted); });
-    migrate::source sender({executor, out, from.space(), from.stream(), vm, threads_}, how.options, {});
+    migrate::destination receiver(
+        {executor, loop_, listening, to, threads_, [&](const auto& wanted) { return to.make_room(wanted); }});
+    migrate::network_target target(
+        {executor, net, from.space().blocks(), {}, a_session(luck_), how.options.pages, how.options.recovery_window});
+    migrate::source sender({executor, loop_, target, from.space(), from.stream(), vm, threads_}, how.options, {});
 
     attempt outcome;
     const auto written_before = from.pages_written();
-    ring::latch both(2);
-    ring::start(into(receiver.run(), outcome.destination, both));
-    ring::start(into(sender.run(), outcome.source, both));
-    if (how.cancelled) sender.cancel();
-    co_await both;
+    ring::latch all(4);
+    ring::start(into(receiver.run(), outcome.destination, outcome.destination_ended, all));
+    ring::start(into(sender.run(), outcome.source, outcome.source_ended, all));
+    ring::start(cancel_after(sender, how.cancelled_after, all));
+    ring::start(give_up_waiting(receiver, outcome, all));
+    co_await all;
+    const bool gave_up =
+        outcome.destination.has_error() &&
+        outcome.destination.error().code == boost::system::error_code(boost::asio::error::operation_aborted);
+    promise(!gave_up || to.is_empty(), "a destination that knows its source waits for ever");
     outcome.destination_runs = to.running();
     outcome.same_memory = to.same_memory(from.space().blocks());
     outcome.pages_written = from.pages_written() - written_before;
@@ -145,8 +179,26 @@ class story {
   }
 
   template <class Result>
-  static task<> into(task<Result> side, Result& outcome, ring::latch& done) {
+  static task<> into(task<Result> side, Result& outcome, bool& ended, ring::latch& done) {
     outcome = co_await std::move(side);
+    ended = true;
+    done.count_down();
+  }
+
+  /// At once, later, or not at all; a migration that has ended meanwhile does not mind.
+  task<> cancel_after(migrate::source& sender, std::optional<std::chrono::nanoseconds> time, ring::latch& done) {
+    ring::timer pause(loop_);
+    if (time && *time != 0ns) co_await pause.until(loop_.now() + *time);
+    if (time) sender.cancel();
+    done.count_down();
+  }
+
+  /// A destination that never understood who its source was goes on waiting for it, until somebody ends that.
+  task<> give_up_waiting(migrate::destination& receiver, const attempt& outcome, ring::latch& done) {
+    ring::timer pause(loop_);
+    while (!outcome.source_ended) co_await pause.until(loop_.now() + 1ms);
+    for (int more = 0; more != 200 && !outcome.destination_ended; ++more) co_await pause.until(loop_.now() + 1ms);
+    if (!outcome.destination_ended) receiver.cancel();
     done.count_down();
   }
 
@@ -173,9 +225,12 @@ class story {
     const auto& done = *outcome.source;
     const auto sent = done.sent_bytes / page_bytes;
     luck_.note(sent);
-    promise(outcome.destination && *outcome.destination == done.sent_bytes, "what was sent is not what came");
+    end_.recoveries += done.recoveries;
+    // What came is sent again where a connection broke before the answer.
+    promise(outcome.destination && *outcome.destination >= done.sent_bytes, "what was sent did not come");
+    if (done.recoveries == 0) promise(*outcome.destination == done.sent_bytes, "what was sent is not what came");
     promise(sent >= from.pages(), "not every page was sent");
-    promise(sent <= (done.rounds + 1) * from.pages(), "a page was sent twice in a round");
+    promise(sent <= (done.rounds + done.recoveries + 1) * from.pages(), "a page was sent twice in a round");
     promise(sent <= from.pages() + outcome.pages_written, "pages were sent again that nobody wrote");
   }
 
@@ -207,7 +262,8 @@ ending tell(std::uint64_t seed, const replacements& with, std::uint64_t turns_ma
   tests::manual_loop loop;
   story told(loop, seed, with);
   ring::start(told.run());
-  for (std::uint64_t turns = 0; !told.ended() && turns < turns_max; ++turns) loop.run_next();
+  for (std::uint64_t turns = 0; !told.ended() && turns < turns_max; ++turns)
+    if (!loop.run_next()) break;
   const bool hangs = !told.ended();
   if (!hangs) loop.run();
   auto end = told.take();

@@ -33,6 +33,7 @@ struct replacements {
 struct ending {
   std::vector<std::string> broken;  ///< promises that were not kept; empty: all is well
   enum class kind { good, failed_then_good, undecided } what = kind::good;
+  unsigned recoveries = 0;  ///< connections that were made anew in migrations that ended well
   std::uint64_t trace = 0;  ///< equal for equal runs
 };
 

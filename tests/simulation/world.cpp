@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/post.hpp>
 #include <cstring>
+
+#include "ring/condition.hpp"
 
 namespace tidemark::simulation {
 
@@ -42,8 +45,8 @@ class turn_worker final : public worker {
   std::shared_ptr<state> shared_;
 };
 
-/// One direction.
-class pipe {
+/// One direction. Whoever waits is woken in a turn of his own: close() resumes nobody.
+class pipe : public std::enable_shared_from_this<pipe> {
  public:
   pipe(ring::loop& loop, chance& luck, std::uint64_t cut_after_bytes)
       : loop_(loop), luck_(luck), allowed_(cut_after_bytes) {}
@@ -79,10 +82,16 @@ class pipe {
     co_return got;
   }
 
-  void cut() noexcept { cut_ = true; }
+  void cut() noexcept {
+    if (!std::exchange(cut_, true)) change();
+  }
 
  private:
   static constexpr std::size_t capacity_bytes = 64 * 1024;
+
+  void change() {
+    boost::asio::post(loop_.get_executor(), [self = shared_from_this()] { self->changed_.notify(); });
+  }
 
   task<void> a_while() {
     ring::timer pause(loop_);
@@ -92,24 +101,27 @@ class pipe {
   /// Bytes that left, at least one; 0 when the connection is cut.
   task<std::size_t> push(const char* from, std::size_t bytes) {
     co_await a_while();
-    while (!cut_ && held_.size() == capacity_bytes) co_await a_while();
+    while (!cut_ && held_.size() == capacity_bytes) co_await changed_.wait();
     if (cut_) co_return 0;
     const auto room = std::min<std::uint64_t>(bytes, capacity_bytes - held_.size());
     const auto now = std::min(1 + luck_.below(room), allowed_);
     allowed_ -= now;
     held_.insert(held_.end(), from, from + now);
     if (allowed_ == 0) cut_ = true;
+    change();
     co_return now;
   }
 
   task<std::size_t> pull(char* to, std::size_t bytes) {
     while (held_.empty()) {
       if (cut_) co_return 0;
+      co_await changed_.wait();
       co_await a_while();
     }
     const auto now = 1 + luck_.below(std::min<std::uint64_t>(bytes, held_.size()));
     std::copy_n(held_.begin(), now, to);
     held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(now));
+    change();
     co_return now;
   }
 
@@ -118,22 +130,34 @@ class pipe {
   std::uint64_t allowed_;
   std::deque<char> held_;
   bool cut_ = false;
+  ring::condition changed_;
 };
 
+/// What is under way may outlive it.
 class end final : public ring::byte_stream {
  public:
   end(std::shared_ptr<pipe> out, std::shared_ptr<pipe> in) : out_(std::move(out)), in_(std::move(in)) {}
   ~end() override { close(); }
 
-  task<result<void>> write(std::span<iovec> parts) override { return out_->write(parts); }
-  task<result<void>> read(std::span<iovec> parts) override { return in_->read(parts); }
-  task<result<std::size_t>> read_some(std::span<std::byte> into) override { return in_->read_some(into); }
+  task<result<void>> write(std::span<iovec> parts) override { return write_to(out_, parts); }
+  task<result<void>> read(std::span<iovec> parts) override { return read_from(in_, parts); }
+  task<result<std::size_t>> read_some(std::span<std::byte> into) override { return read_some_from(in_, into); }
   void close() noexcept override {
     out_->cut();
     in_->cut();
   }
 
  private:
+  static task<result<void>> write_to(std::shared_ptr<pipe> out, std::span<iovec> parts) {
+    co_return co_await out->write(parts);
+  }
+  static task<result<void>> read_from(std::shared_ptr<pipe> in, std::span<iovec> parts) {
+    co_return co_await in->read(parts);
+  }
+  static task<result<std::size_t>> read_some_from(std::shared_ptr<pipe> in, std::span<std::byte> into) {
+    co_return co_await in->read_some(into);
+  }
+
   std::shared_ptr<pipe> out_;
   std::shared_ptr<pipe> in_;
 };
