@@ -15,6 +15,7 @@
 
 #pragma once
 
+#include <tidemark/device.hpp>
 #include <tidemark/migration.hpp>
 #include <tidemark/migration_peer.hpp>
 #include <tidemark/operation.hpp>
@@ -45,6 +46,8 @@ class migration_destination {
     make_room_call make_room;
     std::function<void(const error&)> refused = [](const error&) {};  ///< a stranger, and why
     workers& threads = thread_workers();
+    /// Attached devices that take the state of the source's, in the same order.
+    std::vector<device> devices{};
   };
 
   /// Listens. BLOCKS on a name server when the address has a host's name.

@@ -18,6 +18,7 @@
 
 #pragma once
 
+#include <tidemark/device.hpp>
 #include <tidemark/dirty_stream.hpp>
 #include <tidemark/migration.hpp>
 #include <tidemark/migration_peer.hpp>
@@ -41,6 +42,8 @@ class migration_source {
     workers& threads = thread_workers();
     /// For fd: only: the files that the RAM blocks are shared mappings of, from offset 0, in the blocks' order.
     std::vector<int> memory_files{};
+    /// Attached devices, whose state goes along. They stop after the guest's CPUs, and run before those where they arrive.
+    std::vector<device> devices{};
   };
   /// Called on the executor, several times a round.
   using progress_call = std::function<void(const migration_progress&)>;

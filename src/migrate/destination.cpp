@@ -45,6 +45,7 @@ task<result<std::uint64_t>> destination::run() {
   with_.from.close();
   drop_connections(outcome_->has_error() && !running_ ? std::optional(outcome_->error()) : std::nullopt);
   while (serving_ != 0) co_await changed_.wait();
+  if (std::exchange(devices_load_, false)) (void)co_await with_.devices->give_up();
   auto outcome = std::move(*outcome_);
   if (!outcome && !running_ && outcome.error().undone.empty()) outcome.error().undone = "the guest does not run here";
   co_return outcome;
@@ -158,12 +159,15 @@ task<result<void>> destination::begin(const connection& from, const hello& said,
   changed_.notify();
   while (taking_in_ != 0) co_await changed_.wait();
   if (attempt_ != said.attempt) co_return protocol_error("this attempt of the migration is over");
-  co_return result<void>{};
+  co_return co_await start_devices(resumed);
 }
 
 task<result<void>> destination::make_room(const connection& from, const hello& said) {
-  if (!said.devices.empty())
-    co_return make_error(operation::migrate, errc::region_unknown, {}, "the guest has no devices here, and the source's has");
+  const auto devices = with_.devices ? with_.devices->size() : 0;
+  if (said.devices.size() != devices)
+    co_return make_error(operation::migrate, errc::not_migratable, {},
+                         "the source's guest has " + std::to_string(said.devices.size()) + " devices, the one here has " +
+                             std::to_string(devices));
   auto wanted = said.blocks;
   std::vector<ring::descriptor> files;
   if (said.descriptors) {
@@ -177,8 +181,17 @@ task<result<void>> destination::make_room(const connection& from, const hello& s
   if (!fits(*room, wanted))
     co_return make_error(operation::migrate, errc::region_unknown, {},
                          "the room made is not one block of the same size for each of the source's");
-  room_ = std::make_shared<arrival_room>(arrival_room{said.of.key, std::move(*room), said.devices.size(), {}});
+  room_ = std::make_shared<arrival_room>(arrival_room{said.of.key, std::move(*room), with_.devices, &with_.threads});
   co_return result<void>{};
+}
+
+/// What came of their states in an attempt that broke is of no use.
+task<result<void>> destination::start_devices(bool again) {
+  if (!with_.devices || running_) co_return result<void>{};
+  if (again)
+    if (auto reset = co_await with_.devices->give_up(); !reset) co_return reset;
+  devices_load_ = true;
+  co_return co_await with_.devices->start_resuming();
 }
 
 task<void> destination::serve_control(connection from, std::uint64_t attempt, bool resumed) {
@@ -229,18 +242,28 @@ task<result<void>> destination::take_in(const connection& from) {
 task<result<void>> destination::finish(const connection& control, std::uint64_t attempt) {
   while (finals_ != session_->channels && attempt == attempt_ && !outcome_) co_await changed_.wait();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
+  if (with_.devices)
+    if (auto loaded = co_await with_.devices->load(); !loaded) co_return loaded;
   if (auto sent = co_await on(control, control->say(frame_type::ready)); !sent) co_return sent;
   auto go = co_await on(control, control->wire().expect(frame_type::go));
   if (!go) co_return go.error();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
   running_ = true;  // from here on nobody is told otherwise
-  if (auto resumed = co_await resume_guest(with_.vm, {with_.executor}); !resumed) {
+  if (auto runs = co_await run_guest(); !runs) {
     running_ = false;
-    end(resumed.error());
-    co_return resumed;
+    end(runs.error());
+    co_return runs;
   }
   changed_.notify();
   co_return co_await on(control, control->say(frame_type::running));
+}
+
+task<result<void>> destination::run_guest() {
+  if (with_.devices) {
+    if (auto run = co_await with_.devices->finish(); !run) co_return run;
+    devices_load_ = false;
+  }
+  co_return co_await resume_guest(with_.vm, {with_.executor});
 }
 
 task<result<void>> destination::compare(const connection& control) {

@@ -44,6 +44,7 @@ class destination {
     workers& threads;
     make_room_call make_room;
     std::function<void(const error&)> stranger = [](const error&) {};  ///< who was refused, and why
+    device_states* devices = nullptr;                                  ///< none: the guest has none
   };
   explicit destination(parts with);
 
@@ -70,6 +71,8 @@ class destination {
   ring::task<result<void>> begin(const connection& from, const hello& said, bool& resumed);
   ring::task<result<void>> make_room(const connection& from, const hello& said);
   ring::task<result<void>> take_in(const connection& from);
+  ring::task<result<void>> start_devices(bool again);
+  ring::task<result<void>> run_guest();
   ring::task<result<void>> finish(const connection& control, std::uint64_t attempt);
   ring::task<result<void>> compare(const connection& control);
   ring::task<void> refuse_stranger(const connection& from, error why);
@@ -92,6 +95,7 @@ class destination {
   std::size_t taking_in_ = 0;
   std::uint64_t received_bytes_ = 0;
   bool running_ = false;
+  bool devices_load_ = false;
   std::optional<result<std::uint64_t>> outcome_;
   ring::condition changed_;
 };

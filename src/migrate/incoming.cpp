@@ -5,6 +5,7 @@
 #include <boost/asio/error.hpp>
 #include <utility>
 
+#include "ring/executor.hpp"
 #include "ring/task.hpp"
 
 namespace tidemark::migrate {
@@ -66,7 +67,7 @@ task<result<void>> incoming::take_pages(const frame& came, page_unpacker& into) 
 }
 
 task<result<void>> incoming::take_device(const frame& came, const arrival_room& room) {
-  const auto said = decode_device(came, room.devices);
+  const auto said = decode_device(came, room.device_count());
   if (!said) co_return said.error();
   device_bytes_.resize(came.head.payload_bytes);
   if (!device_bytes_.empty()) {
@@ -75,7 +76,9 @@ task<result<void>> incoming::take_device(const frame& came, const arrival_room& 
   }
   if (XXH3_64bits(device_bytes_.data(), device_bytes_.size()) != said->checksum)
     co_return protocol_error("the checksum of a device's state is wrong");
-  if (auto put = co_await room.put_device(loop_, said->device, device_bytes_); !put) co_return put;
+  const auto file = device_files_.try_emplace(
+      said->device, room.devices->file(said->device, {loop_.get_executor(), *room.threads, uring_}));
+  if (auto put = co_await file.first->second.write(device_bytes_); !put) co_return put;
   co_return co_await confirm(came, said->confirm != 0);
 }
 

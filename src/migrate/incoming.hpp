@@ -10,12 +10,13 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "migrate/channel.hpp"
+#include "migrate/device_states.hpp"
 #include "migrate/network.hpp"
 #include "migrate/page_unpacker.hpp"
 
@@ -25,15 +26,16 @@ namespace tidemark::migrate {
 struct arrival_room {
   page_key key{};
   std::vector<ram_block> blocks;
-  std::size_t devices = 0;
-  /// The next bytes of a device's state. Called on the connection's loop, one at a time for each device.
-  std::function<ring::task<result<void>>(ring::loop&, unsigned device, std::span<const std::byte> bytes)> put_device;
+  device_states* devices = nullptr;  ///< resuming
+  workers* threads = nullptr;
+
+  std::size_t device_count() const noexcept { return devices ? devices->size() : 0; }
 };
 
 class incoming {
  public:
   explicit incoming(arrival from)
-      : keeps_(std::move(from.keeps)), loop_(*from.loop), channel_(*from.loop, std::move(from.stream)) {}
+      : keeps_(std::move(from.keeps)), loop_(*from.loop), uring_(from.uring), channel_(*from.loop, std::move(from.stream)) {}
 
   ring::loop& loop() noexcept { return loop_; }
   channel& wire() noexcept { return channel_; }
@@ -58,8 +60,10 @@ class incoming {
 
   std::shared_ptr<void> keeps_;
   ring::loop& loop_;
+  ring::uring_loop* uring_;
   channel channel_;
   std::vector<std::byte> device_bytes_;
+  std::map<unsigned, state_file> device_files_;  ///< of the devices whose state comes on this connection
   std::atomic<std::uint64_t> received_bytes_ = 0;
 };
 

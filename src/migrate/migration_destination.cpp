@@ -2,6 +2,7 @@
 
 #include <tidemark/migration_destination.hpp>
 
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -17,7 +18,9 @@ using ring::task;
 /// Where guests come from: an address that is listened at, or a file.
 class migration_destination::state {
  public:
-  explicit state(parts with) : with_(std::move(with)) {}
+  explicit state(parts with) : with_(std::move(with)) {
+    if (!with_.devices.empty()) devices_.emplace(with_.devices, with_.executor, with_.threads);
+  }
   virtual ~state() = default;
 
   const any_io_executor& executor() const noexcept { return with_.executor; }
@@ -26,7 +29,12 @@ class migration_destination::state {
   virtual void cancel() = 0;
 
  protected:
+  migrate::device_states* devices() noexcept { return devices_ ? &*devices_ : nullptr; }
+
   const parts with_;
+
+ private:
+  std::optional<migrate::device_states> devices_;
 };
 
 namespace {
@@ -40,7 +48,8 @@ class migration_destination::listening final : public state {
   listening(const parts& with, std::unique_ptr<migrate::socket_arrivals> arrivals)
       : state(with),
         arrivals_(std::move(arrivals)),
-        destination_({with.executor, arrivals_->clock(), *arrivals_, with.vm, with.threads, with.make_room, with.refused}) {}
+        destination_({with.executor, arrivals_->clock(), *arrivals_, with.vm, with.threads, with.make_room, with.refused,
+                      devices()}) {}
 
   const std::string& address() const noexcept override { return arrivals_->address(); }
   task<result<std::uint64_t>> take_in() override { return destination_.run(); }
@@ -58,7 +67,7 @@ class migration_destination::reading final : public state {
 
   const std::string& address() const noexcept override { return address_; }
   task<result<std::uint64_t>> take_in() override {
-    return migrate::restore({with_.executor, thread_->loop(), with_.vm, with_.make_room},
+    return migrate::restore({with_.executor, thread_->loop(), with_.vm, with_.make_room, with_.threads, devices()},
                             address_.substr(file_prefix.size()));
   }
   void cancel() override {}  // a file does not stand still

@@ -30,9 +30,11 @@ class migration_source::state : public std::enable_shared_from_this<state> {
   task<result<migration_summary>> run() {
     const auto self = shared_from_this();
     if (auto good = check(); !good) co_return good.error();
+    if (!with_.devices.empty()) devices_.emplace(with_.devices, with_.executor, with_.threads);
     if (auto made = co_await make_target(); !made) co_return made.error();
     source_.emplace(
-        migrate::source::parts{with_.executor, *clock_, *target_, with_.space, with_.stream, with_.vm, with_.threads},
+        migrate::source::parts{with_.executor, *clock_, *target_, with_.space, with_.stream, with_.vm, with_.threads,
+                               devices_ ? &*devices_ : nullptr},
         options_, on_progress_);
     if (held_) source_->hold();
     if (cancelled_) source_->cancel();
@@ -62,6 +64,12 @@ class migration_source::state : public std::enable_shared_from_this<state> {
   }
 
  private:
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (const auto& device : with_.devices) all.push_back(device.name());
+    return all;
+  }
+
   task<result<void>> make_target() {
     constexpr std::string_view file_prefix = "file:";
     if (to_.address.starts_with(file_prefix)) co_return make_snapshot(to_.address.substr(file_prefix.size()));
@@ -71,8 +79,8 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     network_ = std::move(*made);
     clock_ = &network_->loop(0);
     target_ = std::make_unique<migrate::network_target>(migrate::network_target::parts{
-        with_.executor, *network_, with_.space.blocks(), {}, migrate::session::random(), options_.pages,
-        options_.recovery_window, with_.memory_files});
+        with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(), options_.pages,
+        options_.recovery_window, with_.threads, with_.memory_files});
     co_return result<void>{};
   }
 
@@ -82,7 +90,7 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     thread_ = std::move(*thread);
     clock_ = &thread_->loop();
     target_ = std::make_unique<migrate::snapshot_target>(
-        migrate::snapshot_target::parts{with_.executor, thread_->loop(), std::move(path), with_.space.blocks(), {}});
+        migrate::snapshot_target::parts{with_.executor, thread_->loop(), std::move(path), with_.space.blocks(), with_.threads});
     return {};
   }
 
@@ -108,6 +116,7 @@ class migration_source::state : public std::enable_shared_from_this<state> {
   std::unique_ptr<ring::loop_thread> thread_;
   std::unique_ptr<migrate::socket_network> network_;
   ring::loop* clock_ = nullptr;
+  std::optional<migrate::device_states> devices_;
   std::unique_ptr<migrate::target> target_;
   std::optional<migrate::source> source_;
 };

@@ -163,9 +163,10 @@ task<result<delivery>> network_target::send(std::span<const page_run> runs) {
   co_return all;
 }
 
-task<result<void>> network_target::send_device(unsigned device, std::span<const std::byte> bytes) {
+task<result<std::uint64_t>> network_target::send_device(unsigned device, const device_states& of) {
   const auto channel = device % channels();
-  co_return co_await on_channel(channel, at(channel).send_device(device, bytes));
+  const state_place place{with_.net.loop(channel).get_executor(), with_.threads, with_.net.uring(channel)};
+  co_return co_await on_channel(channel, at(channel).send_device(device, of.file(device, place)));
 }
 
 task<result<void>> network_target::touch() { co_return co_await on_channel(0, at(0).touch()); }
@@ -200,7 +201,8 @@ task<void> network_target::leave(const error* why) {
 void network_target::cut() noexcept {
   // leave() goes through the same loops behind this, so the links are still there.
   for (unsigned channel = 0; channel != links_.size(); ++channel)
-    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel].get()] {
+    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel].get(), channel, &net = with_.net] {
+      net.cut(channel);
       if (one->at) one->at->wire().close();
     });
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <tidemark/migration.hpp>
+#include <tidemark/threads.hpp>
 
 #include <atomic>
 #include <functional>
@@ -34,6 +35,7 @@ class network_target final : public target {
     session of;
     compression pages = compression::automatic;
     std::chrono::milliseconds recovery_window{0};
+    workers& threads = thread_workers();
     std::vector<int> memory_files{};  ///< of the blocks, when the memory itself is handed over
   };
   explicit network_target(parts with);
@@ -45,7 +47,7 @@ class network_target final : public target {
   ring::task<result<welcome>> open() override;
   ring::task<void> begin_round() override;
   ring::task<result<delivery>> send(std::span<const page_run> runs) override;
-  ring::task<result<void>> send_device(unsigned device, std::span<const std::byte> bytes) override;
+  ring::task<result<std::uint64_t>> send_device(unsigned device, const device_states& of) override;
   ring::task<result<void>> touch() override;
   ring::task<result<void>> finish() override;
   ring::task<result<void>> hand_over() override;

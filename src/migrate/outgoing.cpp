@@ -83,17 +83,25 @@ task<result<std::uint64_t>> outgoing::send_frame(page_packer::packed_frame&& mad
   co_return sent;
 }
 
-task<result<void>> outgoing::send_device(unsigned device, std::span<const std::byte> bytes) {
-  result<std::uint64_t> sent = 0;
-  do {
-    const auto piece = bytes.first(std::min<std::size_t>(bytes.size(), payload_bytes_max));
-    bytes = bytes.subspan(piece.size());
-    const device_head head{device, bytes.empty() ? 1U : 0U, XXH3_64bits(piece.data(), piece.size())};
+task<result<std::uint64_t>> outgoing::send_device(unsigned device, state_file from) {
+  std::vector<std::byte> buffer(payload_bytes_max);
+  std::uint64_t bytes = 0;
+  for (;;) {
+    auto got = co_await from.read(buffer);
+    if (!got) co_return got.error();
+    const auto piece = std::span(buffer).first(got->bytes);
+    const bool last = piece.empty();  // an empty one, for its answer
     std::vector<iovec> parts;
-    if (!piece.empty()) parts.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
-    sent = co_await channel_.send(frame_type::device, encode_device(head), std::move(parts));
-  } while (sent && !bytes.empty());
-  co_return co_await until_taken(std::move(sent));
+    if (!last) parts.push_back({piece.data(), piece.size()});
+    const device_head head{device, last ? 1U : 0U, XXH3_64bits(piece.data(), piece.size())};
+    auto sent = co_await channel_.send(frame_type::device, encode_device(head), std::move(parts));
+    if (sent && !last) {
+      bytes += piece.size();
+      continue;
+    }
+    if (auto taken = co_await until_taken(std::move(sent)); !taken) co_return taken.error();
+    co_return bytes;
+  }
 }
 
 task<result<void>> outgoing::touch() {

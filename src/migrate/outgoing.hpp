@@ -40,7 +40,8 @@ class outgoing {
 
   void begin_round() noexcept { packer_.begin_round(); }
   ring::task<result<delivery>> send_pages(std::vector<page_run> runs, const std::vector<ram_block>& blocks);
-  ring::task<result<void>> send_device(unsigned device, std::span<const std::byte> bytes);
+  /// Until there is no more for now.
+  ring::task<result<std::uint64_t>> send_device(unsigned device, state_file from);
   /// A frame of no pages, there and back.
   ring::task<result<void>> touch();
   ring::task<result<void>> say(frame_type type, std::string body = {});

@@ -20,6 +20,8 @@ struct restore_parts {
   ring::uring_loop& loop;
   guest& vm;
   destination::make_room_call make_room;
+  workers& threads;
+  device_states* devices = nullptr;  ///< none: the guest has none
 };
 
 /// Completes when the guest runs here: with the bytes of its memory that the file had.

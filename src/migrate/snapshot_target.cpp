@@ -23,6 +23,23 @@ task<result<std::uint64_t>> write(snapshot_writer& to, std::vector<page_run> run
   co_return to.written_bytes();
 }
 
+/// On the loop. A device's state is gathered, for each piece has an entry in the file's index.
+task<result<std::uint64_t>> write_device(snapshot_writer& to, std::string name, state_file from) {
+  std::vector<std::byte> buffer(1 << 20);
+  std::uint64_t bytes = 0;
+  for (std::size_t held = 0;;) {
+    auto got = co_await from.read(std::span(buffer).subspan(held));
+    if (!got) co_return got.error();
+    held += got->bytes;
+    bytes += got->bytes;
+    if (got->bytes != 0 && held != buffer.size()) continue;
+    if (held != 0)
+      if (auto written = co_await to.write_device(name, std::span(buffer).first(held)); !written) co_return written.error();
+    held = 0;
+    if (got->bytes == 0) co_return bytes;
+  }
+}
+
 /// On the loop.
 task<result<void>> end(std::unique_ptr<snapshot_writer> writer) {
   writer.reset();
@@ -52,8 +69,9 @@ task<result<delivery>> snapshot_target::send(std::span<const page_run> runs) {
   co_return delivery{};
 }
 
-task<result<void>> snapshot_target::send_device(unsigned device, std::span<const std::byte> bytes) {
-  co_return co_await on_loop(writer_->write_device(with_.devices[device], bytes));
+task<result<std::uint64_t>> snapshot_target::send_device(unsigned device, const device_states& of) {
+  const state_place place{with_.loop.get_executor(), with_.threads, &with_.loop};
+  co_return co_await on_loop(write_device(*writer_, of.name(device), of.file(device, place)));
 }
 
 task<result<void>> snapshot_target::touch() { co_return result<void>{}; }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <tidemark/address_space.hpp>
+#include <tidemark/threads.hpp>
 
 #include <memory>
 #include <string>
@@ -28,7 +29,7 @@ class snapshot_target final : public target {
     ring::uring_loop& loop;
     std::string path;
     const std::vector<ram_block>& blocks;
-    std::vector<std::string> devices;  ///< names
+    workers& threads;
   };
   explicit snapshot_target(parts with);
   /// After leave(), or nothing was opened.
@@ -39,7 +40,7 @@ class snapshot_target final : public target {
   ring::task<result<welcome>> open() override;
   ring::task<void> begin_round() override;
   ring::task<result<delivery>> send(std::span<const page_run> runs) override;
-  ring::task<result<void>> send_device(unsigned device, std::span<const std::byte> bytes) override;
+  ring::task<result<std::uint64_t>> send_device(unsigned device, const device_states& of) override;
   ring::task<result<void>> touch() override;
   ring::task<result<void>> finish() override;
   ring::task<result<void>> hand_over() override;

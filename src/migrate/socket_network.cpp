@@ -3,6 +3,7 @@
 #include "migrate/socket_network.hpp"
 
 #include <boost/asio/post.hpp>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -22,6 +23,65 @@ std::string place_of(std::string_view address) {
   return std::string(address);
 }
 
+/// Nothing where the address needs no TLS, or does without.
+result<std::optional<ring::tls_context>> tls_for(const migration_peer& peer) {
+  if (!peer.address.starts_with(tcp_prefix) || peer.plain) return std::optional<ring::tls_context>();
+  const auto& who = peer.identity;
+  auto made = ring::tls_context::make({who.certificate, who.key, who.authority, who.psk});
+  if (!made) return made.error();
+  return std::optional(std::move(*made));
+}
+
+std::string host_of(std::string_view address) {
+  auto host = address.substr(tcp_prefix.size());
+  host = host.substr(0, host.rfind(':'));
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  return std::string(host);
+}
+
+/// A connection whose peer has to prove who it is before the first byte is read: then whoever accepts need not wait for it.
+class proving_stream final : public ring::byte_stream {
+ public:
+  proving_stream(std::unique_ptr<ring::byte_stream> below, const ring::tls_context& tls)
+      : fresh_(std::move(below)), below_(fresh_.get()), tls_(tls) {}
+
+  task<result<void>> write(std::span<iovec> parts) override {
+    if (!above_) co_return make_error(operation::send, errc::closed);
+    co_return co_await above_->write(parts);
+  }
+  task<result<void>> read(std::span<iovec> parts) override {
+    if (auto proved = co_await prove(); !proved) co_return proved;
+    co_return co_await above_->read(parts);
+  }
+  task<result<std::size_t>> read_some(std::span<std::byte> into) override {
+    if (auto proved = co_await prove(); !proved) co_return proved.error();
+    co_return co_await above_->read_some(into);
+  }
+  void close() noexcept override {
+    if (above_) {
+      above_->close();
+    } else if (below_) {
+      below_->close();
+    }
+  }
+
+ private:
+  task<result<void>> prove() {
+    if (above_) co_return result<void>{};
+    if (!fresh_) co_return make_error(operation::set_up_tls, errc::closed);
+    auto safe = co_await ring::tls_accept(std::move(fresh_), tls_);
+    below_ = nullptr;
+    if (!safe) co_return safe.error();
+    above_ = std::move(*safe);
+    co_return result<void>{};
+  }
+
+  std::unique_ptr<ring::byte_stream> fresh_;
+  ring::byte_stream* below_;  ///< until it was proved, or not
+  const ring::tls_context& tls_;
+  std::unique_ptr<ring::byte_stream> above_;
+};
+
 }  // namespace
 
 // --- the source's side ---
@@ -31,6 +91,11 @@ result<std::unique_ptr<socket_network>> socket_network::make(const migration_pee
   auto peer = ring::resolve(place_of(to.address));
   if (!peer) return peer.error();
   made->peer_ = std::move(*peer);
+  auto tls = tls_for(to);
+  if (!tls) return tls.error();
+  made->tls_ = std::move(*tls);
+  if (made->tls_) made->peer_name_ = to.identity.peer_name.empty() ? host_of(to.address) : to.identity.peer_name;
+  made->greeting_.resize(to.channels);
   for (unsigned channel = 0; channel != to.channels; ++channel) {
     auto thread = ring::loop_thread::make("tidemark-out-" + std::to_string(channel));
     if (!thread) return thread.error();
@@ -40,7 +105,16 @@ result<std::unique_ptr<socket_network>> socket_network::make(const migration_pee
 }
 
 task<result<std::unique_ptr<ring::byte_stream>>> socket_network::connect(unsigned channel) {
-  co_return co_await ring::connect(threads_[channel]->loop(), peer_);
+  auto plain = co_await ring::connect(threads_[channel]->loop(), peer_);
+  if (!plain || !tls_) co_return plain;
+  greeting_[channel] = plain->get();
+  auto safe = co_await ring::tls_connect(std::move(*plain), *tls_, peer_name_);
+  greeting_[channel] = nullptr;
+  co_return safe;
+}
+
+void socket_network::cut(unsigned channel) noexcept {
+  if (greeting_[channel]) greeting_[channel]->close();
 }
 
 // --- the destination's side ---
@@ -50,6 +124,9 @@ result<std::unique_ptr<socket_arrivals>> socket_arrivals::listen(any_io_executor
   made->executor_ = std::move(executor);
   const auto place = ring::resolve(place_of(at.address));
   if (!place) return place.error();
+  auto tls = tls_for(at);
+  if (!tls) return tls.error();
+  made->tls_ = std::move(*tls);
   auto thread = ring::loop_thread::make("tidemark-accept");
   if (!thread) return thread.error();
   made->thread_ = std::move(*thread);
@@ -94,7 +171,8 @@ task<result<arrival>> socket_arrivals::next() {
                                       ring::resume_on{executor_});
   if (!stream) co_return stream.error();
   auto& loop = (*thread)->loop();
-  co_return arrival{std::move(*thread), &loop, std::move(*stream)};
+  if (tls_) *stream = std::make_unique<proving_stream>(std::move(*stream), *tls_);
+  co_return arrival{std::move(*thread), &loop, &loop, std::move(*stream)};
 }
 
 void socket_arrivals::close() noexcept {

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "ring/executor.hpp"
 #include "ring/loop_thread.hpp"
 #include "ring/socket.hpp"
+#include "ring/tls.hpp"
 
 namespace tidemark::migrate {
 
@@ -29,13 +31,18 @@ class socket_network final : public network {
 
   unsigned channels() const noexcept override { return static_cast<unsigned>(threads_.size()); }
   ring::loop& loop(unsigned channel) noexcept override { return threads_[channel]->loop(); }
+  ring::uring_loop* uring(unsigned channel) noexcept override { return &threads_[channel]->loop(); }
   ring::task<result<std::unique_ptr<ring::byte_stream>>> connect(unsigned channel) override;
+  void cut(unsigned channel) noexcept override;
 
  private:
   socket_network() = default;
 
   ring::address peer_;
+  std::optional<ring::tls_context> tls_;  ///< nothing: none is needed, or wanted
+  std::string peer_name_;                 ///< in its certificate
   std::vector<std::unique_ptr<ring::loop_thread>> threads_;
+  std::vector<ring::byte_stream*> greeting_;  ///< of each channel: the connection whose peers get to know each other
 };
 
 /// The destination's side. Threading: the destination's executor; made before and destroyed after the destination.
@@ -63,6 +70,7 @@ class socket_arrivals final : public arrivals {
 
   any_io_executor executor_;
   std::string address_;
+  std::optional<ring::tls_context> tls_;
   std::shared_ptr<pool> pool_ = std::make_shared<pool>();
   std::unique_ptr<ring::loop_thread> thread_;
   std::unique_ptr<ring::listener> listener_;

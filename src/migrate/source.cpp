@@ -44,11 +44,14 @@ task<result<migration_summary>> source::run() {
 }
 
 task<result<void>> source::migrate() {
+  if (with_.devices)
+    if (auto can = with_.devices->check(); !can) co_return can;
   if (auto done = co_await open(); !done) co_return done;
   if (with_.to.takes_pages()) {
     if (auto done = co_await with_.stream.async_start(here_); !done) co_return done;
     tracking_ = true;
   }
+  if (auto done = co_await start_devices(); !done) co_return done;
   for (;;) {
     auto done = co_await send_all();
     if (done) break;
@@ -79,12 +82,28 @@ task<result<void>> source::pre_copy() {
     dirty_round round;
     if (auto done = co_await touch(); !done) co_return done;
     if (auto done = co_await begin_round(round); !done) co_return done;
+    if (auto asked = co_await ask_devices(); !asked) co_return asked;
     report(migration_phase::pre_copy);
-    if (pace_.should_switch(progress_.remaining_bytes, 0)) co_return result<void>{};
+    if (pace_.should_switch(progress_.remaining_bytes, device_bytes_left_)) co_return result<void>{};
     co_await throttle(pace_.throttle_percent());
     summary_.rounds = round.number;
     if (auto sent = co_await send_round(); !sent) co_return sent;
   }
+}
+
+/// Those that can are saved while they run. Over fd: nothing is to be gained by that.
+task<result<void>> source::start_devices() {
+  if (!with_.devices || !with_.to.takes_pages()) co_return result<void>{};
+  devices_save_ = true;
+  co_return co_await with_.devices->start_pre_copy();
+}
+
+task<result<void>> source::ask_devices() {
+  if (!with_.devices) co_return result<void>{};
+  auto left = co_await with_.devices->pre_copy_left();
+  if (!left) co_return left.error();
+  device_bytes_left_ = left->pre_copy_bytes + left->stop_copy_bytes;
+  co_return result<void>{};
 }
 
 task<result<void>> source::touch() {
@@ -118,12 +137,17 @@ task<void> source::throttle(unsigned percent) {
 task<result<void>> source::send_round() {
   std::optional<error> failure;
   pace_.sending_began(now());
-  ring::latch senders(batches_in_flight);
-  for (std::size_t i = 0; i < batches_in_flight; ++i)
-    ring::start([](task<void> sender, ring::latch& done) -> task<> {
-      co_await std::move(sender);
+  const auto devices = with_.devices ? with_.devices->size() : 0;
+  const auto batches = with_.to.takes_pages() ? batches_in_flight : 0;
+  ring::latch senders(batches + devices);
+  const auto begin = [&senders](task<void> sender) {
+    ring::start([](task<void> piece, ring::latch& done) -> task<> {
+      co_await std::move(piece);
       done.count_down();
-    }(send_batches(failure), senders));
+    }(std::move(sender), senders));
+  };
+  for (std::size_t i = 0; i < batches; ++i) begin(send_batches(failure));
+  for (unsigned i = 0; i < devices; ++i) begin(send_device(i, failure));
   co_await senders;
   if (failure) co_return *failure;
   co_return check_cancelled();
@@ -151,6 +175,12 @@ task<void> source::send_batches(std::optional<error>& failure) {
   }
 }
 
+task<void> source::send_device(unsigned device, std::optional<error>& failure) {
+  auto sent = co_await with_.to.send_device(device, *with_.devices);
+  if (!sent && !failure) failure = sent.error();
+  if (sent) progress_.device_bytes += *sent;
+}
+
 void source::note_sent(std::uint64_t pages, const delivery& how) {
   const auto bytes = pages * page_bytes;
   progress_.sent_bytes += bytes;
@@ -166,7 +196,7 @@ void source::report(migration_phase phase) {
   progress_.elapsed = now() - began_;
   progress_.wire_bytes = with_.to.wire_bytes();
   progress_.bandwidth_bytes_per_s = pace_.bandwidth_bytes_per_s();
-  progress_.predicted = pace_.predict(progress_.remaining_bytes, 0);
+  progress_.predicted = pace_.predict(progress_.remaining_bytes, device_bytes_left_);
   if (on_progress_) on_progress_(progress_);
 }
 
@@ -176,6 +206,10 @@ task<result<void>> source::stop_and_copy() {
   paused_ = true;
   report(migration_phase::stop_and_copy);
   if (auto done = co_await pause_guest(with_.vm, here_); !done) co_return done;
+  if (with_.devices) {
+    devices_save_ = true;
+    if (auto done = co_await with_.devices->stop(); !done) co_return done;
+  }
   summary_.blackout.pause = now() - paused_at_;
   const auto before = progress_.sent_bytes;
   if (auto done = co_await send_rest(); !done) co_return done;
@@ -190,8 +224,8 @@ task<result<void>> source::send_rest() {
     if (auto done = co_await begin_round(round); !done) co_return done;
     summary_.blackout.sync = now() - began;
     report();
-    if (auto sent = co_await send_round(); !sent) co_return sent;
   }
+  if (auto sent = co_await send_round(); !sent) co_return sent;
   if (auto done = co_await with_.to.finish(); !done) co_return done;
   summary_.blackout.send = now() - began - summary_.blackout.sync;
   co_return check_cancelled();
@@ -264,6 +298,7 @@ task<result<void>> source::recover(error broken) {
     if (opened) {
       ++progress_.recoveries;
       running_there_ = opened->running;
+      if (!handed_over_) co_return co_await start_devices();
       co_return result<void>{};
     }
     if (!is_broken_connection(opened.error())) co_return opened.error();
@@ -276,6 +311,8 @@ task<result<void>> source::recover(error broken) {
 
 /// At the source, as before.
 task<result<void>> source::guest_goes_on() {
+  if (std::exchange(devices_save_, false))
+    if (auto resumed = co_await with_.devices->resume(); !resumed) co_return resumed;
   if (!std::exchange(paused_, false)) co_return result<void>{};
   co_return co_await resume_guest(with_.vm, here_);
 }

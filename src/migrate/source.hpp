@@ -40,6 +40,7 @@ class source {
     dirty_stream& stream;
     guest& vm;
     workers& threads;
+    device_states* devices = nullptr;  ///< none: the guest has none
   };
   using progress_call = std::function<void(const migration_progress&)>;
 
@@ -70,6 +71,9 @@ class source {
   ring::task<result<void>> run_there();
   ring::task<result<void>> compare();
   ring::task<result<void>> send_round();
+  ring::task<void> send_device(unsigned device, std::optional<error>& failure);
+  ring::task<result<void>> ask_devices();
+  ring::task<result<void>> start_devices();
   ring::task<void> send_batches(std::optional<error>& failure);
   ring::task<result<void>> touch();
   ring::task<void> throttle(unsigned percent);
@@ -93,6 +97,8 @@ class source {
   bool held_ = false;
   bool tracking_ = false;
   bool paused_ = false;
+  bool devices_save_ = false;
+  std::uint64_t device_bytes_left_ = 0;  ///< by the drivers' estimates
   bool handed_over_ = false;
   bool running_there_ = false;
   ring::condition released_;

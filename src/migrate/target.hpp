@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "migrate/device_states.hpp"
 #include "migrate/wire.hpp"
 #include "ring/task.hpp"
 
@@ -44,8 +45,8 @@ class target {
   /// Completes when the pages are in place there, whatever comes later. `runs` outlives the task. After an error none is
   /// known to be.
   virtual ring::task<result<delivery>> send(std::span<const page_run> runs) = 0;
-  /// The next bytes of a device's state; in place, as above.
-  virtual ring::task<result<void>> send_device(unsigned device, std::span<const std::byte> bytes) = 0;
+  /// What there is of a device's state now, read where it is sent; in place, as above. The bytes.
+  virtual ring::task<result<std::uint64_t>> send_device(unsigned device, const device_states& of) = 0;
   /// How long nothing takes: a frame there, and its answer.
   virtual ring::task<result<void>> touch() = 0;
 
