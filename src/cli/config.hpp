@@ -35,7 +35,7 @@ struct settings {
   std::uint64_t region_changes_per_second = 0;
   kernel_choice kernel = kernel_choice::model;
   std::uint64_t seed = 0;
-  std::string address;  ///< HOST:PORT or [HOST]:PORT, checked
+  std::string address;                                ///< HOST:PORT or [HOST]:PORT, checked
   std::optional<std::uint64_t> demo_bandwidth_bytes;  ///< bytes a second; nullopt: unlimited
   // [guest]
   std::uint64_t guest_memory_bytes = 0;

@@ -11,8 +11,8 @@
 
 #include <string>
 
-#include "cli/synthetic_guest.hpp"
 #include "cli/request.hpp"
+#include "cli/synthetic_guest.hpp"
 
 namespace tidemark::cli {
 

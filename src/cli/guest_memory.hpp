@@ -27,8 +27,7 @@ class guest_memory {
   /// Of a memory file that was handed over, which may be closed then.
   static result<guest_memory> of_descriptor(std::string name, std::uint64_t bytes, int file);
 
-  guest_memory(guest_memory&& other) noexcept
-      : block_(std::exchange(other.block_, {})), file_(std::move(other.file_)) {}
+  guest_memory(guest_memory&& other) noexcept : block_(std::exchange(other.block_, {})), file_(std::move(other.file_)) {}
   guest_memory& operator=(guest_memory&&) = delete;
   ~guest_memory();
 

@@ -2,16 +2,24 @@
 
 #include "cli/migrate.hpp"
 
+#include <unistd.h>
 #include <tidemark/kernel.hpp>
 #include <tidemark/migration_source.hpp>
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <ctime>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cli/kernel_of.hpp"
+#include "cli/log.hpp"
+#include "cli/migration_html.hpp"
+#include "cli/migration_record.hpp"
 #include "cli/migration_view.hpp"
 #include "cli/synthetic_guest.hpp"
 #include "ring/await.hpp"
@@ -56,10 +64,76 @@ result<guest_plan> plan_of(const migrate_request& request) {
   return plan;
 }
 
+std::string this_host() {
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::string now_in_words() {
+  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  char text[64] = {};
+  std::strftime(text, sizeof text, "%F %T %Z", &parts);
+  return text;
+}
+
+/// What is shown of it while it runs, and kept of it for the page.
+class shown_migration {
+ public:
+  explicit shown_migration(const migrate_request& request)
+      : request_(request), view_(request.json, std::chrono::milliseconds(request.config.downtime_ms)) {
+    subject_.target = request.to.address;
+    subject_.source_host = this_host();
+    subject_.began = now_in_words();
+    subject_.channels = request.to.channels;
+    subject_.options = options_of(request.config);
+  }
+
+  void begin(const std::vector<ram_block>& blocks) {
+    for (const auto& block : blocks) subject_.blocks.push_back({block.name, block.size, -1});
+    record_.emplace(subject_);
+  }
+
+  void progress(const migration_progress& now) {
+    view_.progress(now);
+    record_->add(now);
+  }
+
+  /// Whether the page, if one was asked for, could be written.
+  bool finish(const result<migration_summary>& outcome) {
+    if (!record_) record_.emplace(subject_);
+    if (outcome) {
+      view_.summary(*outcome);
+      record_->finish(*outcome);
+    } else {
+      view_.failed(outcome.error());
+      record_->fail(outcome.error());
+    }
+    return request_.report.empty() || write_page();
+  }
+
+ private:
+  bool write_page() {
+    std::ofstream file(request_.report, std::ios::binary | std::ios::trunc);
+    file << migration_html(*record_);
+    file.close();
+    if (!file) log(log_level::error, "--report: cannot write " + request_.report + ": " + std::strerror(errno));
+    return !file.fail();
+  }
+
+  const migrate_request& request_;
+  migration_view view_;
+  migration_subject subject_;
+  std::optional<migration_record> record_;
+};
+
 /// What lives on the loop: the guest and its migration.
 class leaving {
  public:
-  leaving(ring::uring_loop& loop, kernel::files& kernel, const migrate_request& request, migration_view& view, guest_plan plan)
+  leaving(ring::uring_loop& loop, kernel::files& kernel, const migrate_request& request, shown_migration& view,
+          guest_plan plan)
       : loop_(loop), request_(request), view_(view), vm_(loop, kernel, std::move(plan)) {}
 
   task<void> run() {
@@ -83,28 +157,36 @@ class leaving {
                                             .space = vm_.space(),
                                             .stream = *stream_,
                                             .vm = vm_,
-                                            .memory_files = std::move(files)},
+                                            .memory_files = std::move(files),
+                                            .devices = devices()},
                     request_.to, options_of(request_.config),
                     [this](const migration_progress& now) { view_.progress(now); });
+    view_.begin(vm_.space().blocks());
     vm_.start();
     co_return co_await source_->async_run(here);
   }
 
+  std::vector<device> devices() const {
+    std::vector<device> all;
+    if (vm_.test_device()) all.push_back(*vm_.test_device());
+    return all;
+  }
+
   ring::uring_loop& loop_;
   const migrate_request& request_;
-  migration_view& view_;
+  shown_migration& view_;
   synthetic_guest vm_;
   std::optional<dirty_stream> stream_;
   std::optional<migration_source> source_;
   result<migration_summary> outcome_ = make_error(operation::migrate, errc::closed);
 };
 
-result<migration_summary> migrate(const migrate_request& request, migration_view& view) {
+result<migration_summary> migrate(const migrate_request& request, shown_migration& view) {
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
   auto plan = plan_of(request);
   if (!plan) return plan.error();
-  const kernel_of kernel(kernel_choice::model);
+  const kernel_of kernel(request.config.kernel);
   leaving guest_and_migration(**loop, kernel.files(), request, view, std::move(*plan));
   ring::start(guest_and_migration.run());
   if (auto ran = (*loop)->run(); !ran) return ran.error();
@@ -114,14 +196,10 @@ result<migration_summary> migrate(const migrate_request& request, migration_view
 }  // namespace
 
 int run_migrate(const migrate_request& request) {
-  migration_view view(request.json, std::chrono::milliseconds(request.config.downtime_ms));
+  shown_migration view(request);
   const auto outcome = migrate(request, view);
-  if (outcome) {
-    view.summary(*outcome);
-  } else {
-    view.failed(outcome.error());
-  }
-  return outcome ? 0 : 1;
+  const bool told = view.finish(outcome);
+  return outcome && told ? 0 : 1;
 }
 
 }  // namespace tidemark::cli

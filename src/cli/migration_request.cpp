@@ -26,7 +26,8 @@ result<void> check_address(const std::string& command, const std::string& addres
                    " is no address; allowed: tcp:HOST:PORT, unix:PATH, file:PATH or fd:PATH");
   if (!is_tcp(address)) return {};
   const auto parsed = parse_endpoint(std::string_view(address).substr(kind->size()));
-  if (!parsed) return refusal(command + ": " + parsed.error().text + "; allowed: tcp:HOST:PORT, or tcp:[HOST]:PORT for IPv6");
+  if (!parsed)
+    return refusal(command + ": " + parsed.error().text + "; allowed: tcp:HOST:PORT, or tcp:[HOST]:PORT for IPv6");
   if (command == "migrate" && parsed->port == 0)
     return refusal("migrate: where is the destination? give tcp:HOST:PORT, as 'tidemark receive' printed it");
   return {};
@@ -54,8 +55,8 @@ result<void> check_identity(const migration_identity& identity, const migration_
 
 result<void> check_device(const std::string& device) {
   if (device.empty() || device.starts_with(TIDEMARK_TEST_DEVICE_NAME ".")) return {};
-  return refusal("--device: " + in_quotes(device) + " is no test device; allowed: " TIDEMARK_TEST_DEVICE_NAME
-                 ".0 and so on");
+  return refusal("--device: " + in_quotes(device) +
+                 " is no test device; allowed: " TIDEMARK_TEST_DEVICE_NAME ".0 and so on");
 }
 
 result<migration_peer> peer_of(const std::string& command, const migration_words& given, const settings& chosen) {
@@ -78,8 +79,7 @@ result<migrate_request> migrate_of(const migration_words& given, bool json, sett
 result<receive_request> receive_of(const migration_words& given, bool json, settings chosen) {
   auto at = peer_of("receive", given, chosen);
   if (!at) return at.error();
-  if (given.address.starts_with("fd:") && !given.ram.empty())
-    return refusal("--ram: over fd: the memory itself arrives");
+  if (given.address.starts_with("fd:") && !given.ram.empty()) return refusal("--ram: over fd: the memory itself arrives");
   return receive_request{std::move(chosen), std::move(*at), given.ram, given.device, json};
 }
 

@@ -104,16 +104,25 @@ void add_migration_peer(CLI::App& app, words& given, const char* metavar, const 
   app.set_help_flag("-h,--help", "print this help")->group("Output");
 }
 
+void add_kernel(CLI::App& app, words& given, const settings& built_in) {
+  const auto& k = *find_key("demo", "kernel");
+  add_key(app, given, k, built_in);
+  app.get_option(std::string(k.option))->group("The guest");
+}
+
 void add_migrate(CLI::App& app, words& given, const settings& built_in) {
   auto* migrate = app.add_subcommand("migrate", "Send a guest away: to another host or process, or into a file");
   migrate->fallthrough();
   migrate->footer(std::string(migrate_footer));
   add_migration_peer(*migrate, given, "TO", "tcp:HOST:PORT, unix:PATH, file:PATH or fd:PATH");
   add_keys(*migrate, given, "identity", "Who", built_in);
-  migrate->add_option("--ram", given.migration.ram, "file that is a RAM block, as /dev/shm has them; more than one: the next block")
+  migrate
+      ->add_option("--ram", given.migration.ram,
+                   "file that is a RAM block, as /dev/shm has them; more than one: the next block")
       ->option_text("FILE")
       ->group("The guest");
   add_keys(*migrate, given, "guest", "The guest", built_in);
+  add_kernel(*migrate, given, built_in);
   add_option(*migrate, given.migration.device, "--device", "NAME", "The guest",
              "give it a test device of this name, whose state moves, too");
   add_keys(*migrate, given, "migration", "The migration", built_in);
@@ -129,6 +138,7 @@ void add_receive(CLI::App& app, words& given, const settings& built_in) {
   receive->add_option("--ram", given.migration.ram, "file that becomes a RAM block; more than one: the next block")
       ->option_text("FILE")
       ->group("The guest");
+  add_kernel(*receive, given, built_in);
   add_option(*receive, given.migration.device, "--device", "NAME", "The guest",
              "the test device of this name takes the state of the source's");
 }
@@ -266,6 +276,8 @@ std::optional<answer> take_apart(CLI::App& app, int argc, const char* const* arg
 bool takes(const CLI::App& command, const key& k) {
   if (k.table == "log") return true;
   if (k.table == "bench") return command.get_name() == "map";
+  if (k.table == "demo" && k.name == "kernel")
+    return command.get_name() == "demo" || command.get_name() == "migrate" || command.get_name() == "receive";
   if (k.table == "demo") return command.get_name() == "demo";
   if (k.table == "guest") return command.get_name() == "migrate";
   if (k.table == "identity") return command.get_name() == "migrate" || command.get_name() == "receive";

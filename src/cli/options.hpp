@@ -21,7 +21,8 @@ struct answer {
   std::string err;
 };
 
-using parsed = std::variant<answer, demo_request, migrate_request, receive_request, map_bench_request, devices_request, doctor_request>;
+using parsed =
+    std::variant<answer, demo_request, migrate_request, receive_request, map_bench_request, devices_request, doctor_request>;
 
 parsed parse_command_line(int argc, const char* const* argv);
 

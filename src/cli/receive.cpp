@@ -2,20 +2,26 @@
 
 #include "cli/receive.hpp"
 
+#include <tidemark/address_space.hpp>
+#include <tidemark/host.hpp>
 #include <tidemark/migration_destination.hpp>
 
 #include <boost/asio/post.hpp>
 #include <boost/json/object.hpp>
 
 #include <chrono>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cli/guest_memory.hpp"
 #include "cli/human.hpp"
+#include "cli/kernel_of.hpp"
 #include "cli/log.hpp"
 #include "cli/migration_view.hpp"
+#include "kernel/test_device.h"
 #include "ring/await.hpp"
 #include "ring/executor.hpp"
 #include "ring/uring_loop.hpp"
@@ -68,11 +74,6 @@ class arrived_guest final : public guest {
   std::vector<guest_memory> memory_;
 };
 
-task<void> take_in(migration_destination& arriving, ring::uring_loop& loop, result<migration_arrival>& outcome) {
-  outcome = co_await arriving.async_run(resume_on{loop.get_executor()});
-  loop.stop();
-}
-
 void tell_listening(const receive_request& request, migration_view& view, const std::string& address) {
   if (request.json) {
     view.put(boost::json::object{{"event", "listening"}, {"address", address}});
@@ -81,21 +82,81 @@ void tell_listening(const receive_request& request, migration_view& view, const 
   }
 }
 
+/// What lives on the loop: the guest's place, its device, and who takes it in.
+class arriving {
+ public:
+  arriving(ring::uring_loop& loop, kernel::files& kernel, const receive_request& request, migration_view& view)
+      : loop_(loop),
+        request_(request),
+        view_(view),
+        vm_(loop.get_executor(), request.ram),
+        host_(kernel, thread_workers(), {.warn = [](const error& what) { log(log_level::warning, what.message()); }}),
+        space_(loop.get_executor(), host_) {}
+
+  task<void> run() {
+    outcome_ = co_await take_in();
+    if (device_) {
+      tell_device();
+      if (auto detached = co_await space_.async_detach(*device_, resume_on{loop_.get_executor()}); !detached)
+        log(log_level::error, detached.error().message());
+    }
+    loop_.stop();
+  }
+
+  const result<migration_arrival>& outcome() const noexcept { return outcome_; }
+
+ private:
+  task<result<migration_arrival>> take_in() {
+    const resume_on here{loop_.get_executor()};
+    if (!request_.device.empty()) {
+      auto attached = co_await space_.async_attach("/sys/bus/platform/devices/" + request_.device, here);
+      if (!attached) co_return attached.error();
+      device_.emplace(std::move(*attached));
+    }
+    migration_destination::parts parts{.executor = here.where,
+                                       .vm = vm_,
+                                       .make_room = [this](const auto& wanted) { return vm_.make_room(wanted); },
+                                       .refused = tell_refused};
+    if (device_) parts.devices.push_back(*device_);
+    auto listening = migration_destination::listen(std::move(parts), request_.at);
+    if (!listening) co_return listening.error();
+    destination_ = std::move(*listening);
+    if (!request_.at.address.starts_with("file:")) tell_listening(request_, view_, destination_->address());
+    co_return co_await destination_->async_run(here);
+  }
+
+  static void tell_refused(const error& stranger) { log(log_level::warning, "refused a connection: " + stranger.message()); }
+
+  /// That its counter goes on where it stopped.
+  void tell_device() {
+    tidemark_test_state state{};
+    if (!outcome_ || device_->kernel().read(device_->file(), &state, sizeof state) != sizeof state) return;
+    if (request_.json) {
+      view_.put(boost::json::object{{"event", "device"}, {"name", device_->name()}, {"doorbells", state.doorbells}});
+    } else {
+      view_.put(device_->name() + " goes on after " + std::to_string(state.doorbells) + " doorbells");
+    }
+  }
+
+  ring::uring_loop& loop_;
+  const receive_request& request_;
+  migration_view& view_;
+  arrived_guest vm_;
+  host host_;
+  address_space space_;
+  std::optional<device> device_;
+  std::unique_ptr<migration_destination> destination_;
+  result<migration_arrival> outcome_ = make_error(operation::migrate, errc::closed);
+};
+
 result<migration_arrival> receive(const receive_request& request, migration_view& view) {
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
-  const any_io_executor executor = (*loop)->get_executor();
-  arrived_guest vm(executor, request.ram);
-  auto arriving = migration_destination::listen(
-      {executor, vm, [&vm](const auto& wanted) { return vm.make_room(wanted); },
-       [](const error& stranger) { log(log_level::warning, "refused a connection: " + stranger.message()); }},
-      request.at);
-  if (!arriving) return arriving.error();
-  tell_listening(request, view, (*arriving)->address());
-  result<migration_arrival> outcome = make_error(operation::migrate, errc::closed);
-  ring::start(take_in(**arriving, **loop, outcome));
+  const kernel_of kernel(request.config.kernel);
+  arriving guest_and_device(**loop, kernel.files(), request, view);
+  ring::start(guest_and_device.run());
   if (auto ran = (*loop)->run(); !ran) return ran.error();
-  return outcome;
+  return guest_and_device.outcome();
 }
 
 void tell_arrived(const receive_request& request, migration_view& view, const migration_arrival& arrived) {

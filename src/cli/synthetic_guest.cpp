@@ -78,8 +78,7 @@ task<result<void>> synthetic_guest::add_memory() {
   for (std::uint64_t i = 0; i < plan_.memory.size(); ++i) {
     auto& memory = plan_.memory[i];
     if (plan_.fill)
-      co_await ring::offload(thread_workers(), executor_,
-                             [&memory, seed = plan_.seed + i] { return memory.fill(seed); });
+      co_await ring::offload(thread_workers(), executor_, [&memory, seed = plan_.seed + i] { return memory.fill(seed); });
     if (auto added = space_.add_block(memory.block()); !added) co_return added.error();
   }
   co_return result<void>{};

@@ -45,7 +45,7 @@ struct guest_activity {
 /// What it consists of.
 struct guest_plan {
   std::vector<guest_memory> memory{};
-  bool fill = true;                 ///< with bytes that repeat nowhere, before it runs; else memory is as it is
+  bool fill = true;                  ///< with bytes that repeat nowhere, before it runs; else memory is as it is
   std::uint64_t cpu_rate_bytes = 0;  ///< a second; 0: no CPU writes
   std::string device{};              ///< the test device's name on the platform bus; empty: none
   std::uint64_t device_rate_bytes = 0;

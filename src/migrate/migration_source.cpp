@@ -32,10 +32,9 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     if (auto good = check(); !good) co_return good.error();
     if (!with_.devices.empty()) devices_.emplace(with_.devices, with_.executor, with_.threads);
     if (auto made = co_await make_target(); !made) co_return made.error();
-    source_.emplace(
-        migrate::source::parts{with_.executor, *clock_, *target_, with_.space, with_.stream, with_.vm, with_.threads,
-                               devices_ ? &*devices_ : nullptr},
-        options_, on_progress_);
+    source_.emplace(migrate::source::parts{with_.executor, *clock_, *target_, with_.space, with_.stream, with_.vm,
+                                           with_.threads, devices_ ? &*devices_ : nullptr},
+                    options_, on_progress_);
     if (held_) source_->hold();
     if (cancelled_) source_->cancel();
     auto done = co_await source_->run();
@@ -78,9 +77,9 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     if (!made) co_return made.error();
     network_ = std::move(*made);
     clock_ = &network_->loop(0);
-    target_ = std::make_unique<migrate::network_target>(migrate::network_target::parts{
-        with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(), options_.pages,
-        options_.recovery_window, with_.threads, with_.memory_files});
+    target_ = std::make_unique<migrate::network_target>(
+        migrate::network_target::parts{with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(),
+                                       options_.pages, options_.recovery_window, with_.threads, with_.memory_files});
     co_return result<void>{};
   }
 
@@ -89,8 +88,8 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     if (!thread) return thread.error();
     thread_ = std::move(*thread);
     clock_ = &thread_->loop();
-    target_ = std::make_unique<migrate::snapshot_target>(
-        migrate::snapshot_target::parts{with_.executor, thread_->loop(), std::move(path), with_.space.blocks(), with_.threads});
+    target_ = std::make_unique<migrate::snapshot_target>(migrate::snapshot_target::parts{
+        with_.executor, thread_->loop(), std::move(path), with_.space.blocks(), with_.threads});
     return {};
   }
 

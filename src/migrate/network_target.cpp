@@ -38,12 +38,12 @@ task<result<welcome>> network_target::open() {
   co_await end_all();
   for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_unique<link>());
   if (auto done = co_await connect(0); !done) co_return done.error();
-  hello said{with_.of,       channels(), ++attempts_, static_cast<std::uint64_t>(with_.recovery_window.count()),
+  hello said{with_.of,       channels(), ++attempts_,  static_cast<std::uint64_t>(with_.recovery_window.count()),
              !takes_pages(), {},         with_.devices};
   for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size, -1});
   frame answer;
-  if (auto done = co_await on_channel(0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome,
-                                                     &answer, with_.memory_files));
+  if (auto done = co_await on_channel(
+          0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome, &answer, with_.memory_files));
       !done)
     co_return done.error();
   auto answered = decode_welcome(answer.body);

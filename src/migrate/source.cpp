@@ -226,7 +226,8 @@ task<result<void>> source::send_rest() {
     report();
   }
   if (auto sent = co_await send_round(); !sent) co_return sent;
-  if (auto done = co_await with_.to.finish(); !done) co_return done;
+  if (with_.to.takes_over())
+    if (auto done = co_await with_.to.finish(); !done) co_return done;
   summary_.blackout.send = now() - began - summary_.blackout.sync;
   co_return check_cancelled();
 }
@@ -243,6 +244,8 @@ task<result<void>> source::hand_over() {
   }
   if (!done) co_return done;
   summary_.blackout.hand_over = now() - began;
+  if (!with_.to.takes_over())  // what came of the pages by then is all that it needs
+    if (auto finished = co_await with_.to.finish(); !finished) co_return finished;
   summary_.total = now() - began_;
   summary_.wire_bytes = with_.to.wire_bytes();
   // Not before, for it takes as long as there is memory. What it answers is of no use to anybody any more.

@@ -50,7 +50,8 @@ class target {
   /// How long nothing takes: a frame there, and its answer.
   virtual ring::task<result<void>> touch() = 0;
 
-  /// All is sent: completes when everything is in place, and the destination could run it.
+  /// All is sent: completes when everything is in place, and the destination could run it. (Where no guest is to run, the
+  /// one here runs on meanwhile.)
   virtual ring::task<result<void>> finish() = 0;
   /// From the call on the guest never runs here again: completes when it runs there.
   virtual ring::task<result<void>> hand_over() = 0;

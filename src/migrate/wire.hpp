@@ -158,7 +158,7 @@ struct hello {
   unsigned channels = 1;
   std::uint64_t attempt = 0;  ///< a session that is taken up again counts on: a join belongs to the hello of its attempt
   std::uint64_t recovery_window_ms = 0;  ///< how long a broken one is waited for
-  bool descriptors = false;  ///< the blocks' memory files follow, in their order: no pages come
+  bool descriptors = false;              ///< the blocks' memory files follow, in their order: no pages come
   std::vector<block_description> blocks;
   std::vector<std::string> devices;  ///< names
 };

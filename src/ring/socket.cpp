@@ -90,7 +90,8 @@ task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer
 
 // Takes connections one by one. The ring only says when there is one: a descriptor that came in the ring's answer would be
 // lost if the loop ended before somebody took it.
-task<result<std::unique_ptr<byte_stream>>> accept_next(uring_loop& owner, shared_socket socket, int family, uring_loop& user) {
+task<result<std::unique_ptr<byte_stream>>> accept_next(uring_loop& owner, shared_socket socket, int family,
+                                                       uring_loop& user) {
   if (!socket) co_return closed_here(operation::connect_peer);
   for (;;) {
     descriptor fd(::accept4(socket->fd(), nullptr, nullptr, SOCK_CLOEXEC));
