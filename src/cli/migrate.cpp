@@ -151,8 +151,8 @@ class leaving {
     stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_source()},
                     dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
     std::vector<int> files;
-    if (request_.to.address.starts_with("fd:"))
-      for (const auto& memory : vm_.memory()) files.push_back(memory.file());
+    for (const auto& memory : vm_.memory())
+      if (memory.file() >= 0) files.push_back(memory.file());
     source_.emplace(migration_source::parts{.executor = here.where,
                                             .space = vm_.space(),
                                             .stream = *stream_,

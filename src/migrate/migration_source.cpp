@@ -79,7 +79,7 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     clock_ = &network_->loop(0);
     target_ = std::make_unique<migrate::network_target>(
         migrate::network_target::parts{with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(),
-                                       options_.pages, options_.recovery_window, with_.threads, with_.memory_files});
+                                       options_.pages, options_.recovery_window, with_.threads, with_.memory_files, hands_over()});
     co_return result<void>{};
   }
 
@@ -93,16 +93,16 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     return {};
   }
 
+  bool hands_over() const noexcept { return to_.address.starts_with("fd:"); }
+
   result<void> check() const {
     if (to_.channels == 0 || to_.channels > migrate::channels_max)
       return kernel_error(
           operation::migrate, EINVAL, {},
           std::to_string(to_.channels) + " channels; allowed: 1 to " + std::to_string(migrate::channels_max));
-    const bool hands_over = to_.address.starts_with("fd:");
-    if (hands_over != !with_.memory_files.empty() ||
-        (hands_over && with_.memory_files.size() != with_.space.blocks().size()))
-      return kernel_error(operation::migrate, EINVAL, {},
-                          "fd: takes a memory file for each RAM block, and no other address takes any");
+    const auto files = with_.memory_files.size();
+    if ((hands_over() || files != 0) && files != with_.space.blocks().size())
+      return kernel_error(operation::migrate, EINVAL, {}, "the memory files are not one for each RAM block");
     return {};
   }
 

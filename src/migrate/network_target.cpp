@@ -43,7 +43,8 @@ task<result<welcome>> network_target::open() {
   for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size, -1});
   frame answer;
   if (auto done = co_await on_channel(
-          0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome, &answer, with_.memory_files));
+          0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome, &answer,
+                                                     with_.hand_over ? with_.memory_files : std::vector<int>()));
       !done)
     co_return done.error();
   auto answered = decode_welcome(answer.body);
@@ -59,15 +60,14 @@ task<result<welcome>> network_target::open() {
 }
 
 task<result<void>> network_target::connect(unsigned channel) {
-  co_return co_await on_channel(channel, connect_on(with_.net, *links_[channel], channel, with_.of.key, with_.pages));
+  co_return co_await on_channel(channel, connect_on(with_, *links_[channel], channel));
 }
 
 /// On the channel's loop.
-task<result<void>> network_target::connect_on(network& net, link& to, unsigned channel, const page_key& key,
-                                              compression pages) {
-  auto stream = co_await net.connect(channel);
+task<result<void>> network_target::connect_on(const parts& with, link& to, unsigned channel) {
+  auto stream = co_await with.net.connect(channel);
   if (!stream) co_return stream.error();
-  to.at = std::make_unique<outgoing>(net.loop(channel), std::move(*stream), key, pages);
+  to.at = std::make_unique<outgoing>(with.net.loop(channel), std::move(*stream), with.of.key, with.pages, with.memory_files);
   ring::start([](link& receiving) -> task<> {
     co_await receiving.at->run();
     receiving.ended = true;

@@ -36,13 +36,14 @@ class network_target final : public target {
     compression pages = compression::automatic;
     std::chrono::milliseconds recovery_window{0};
     workers& threads = thread_workers();
-    std::vector<int> memory_files{};  ///< of the blocks, when the memory itself is handed over
+    std::vector<int> memory_files{};  ///< that the blocks are shared mappings of, if they are
+    bool hand_over = false;           ///< those files, and no pages
   };
   explicit network_target(parts with);
   /// After leave(), or nothing was opened.
   ~network_target() override;
 
-  bool takes_pages() const noexcept override { return with_.memory_files.empty(); }
+  bool takes_pages() const noexcept override { return !with_.hand_over; }
   bool takes_over() const noexcept override { return true; }
   ring::task<result<welcome>> open() override;
   ring::task<void> begin_round() override;
@@ -75,8 +76,7 @@ class network_target final : public target {
   ring::task<result<void>> on_all(std::function<ring::task<result<void>>(unsigned)> work);
 
   ring::task<result<void>> connect(unsigned channel);
-  static ring::task<result<void>> connect_on(network& net, link& to, unsigned channel, const page_key& key,
-                                             compression pages);
+  static ring::task<result<void>> connect_on(const parts& with, link& to, unsigned channel);
   static ring::task<void> end(link& one);
   ring::task<void> end_all();
   ring::task<result<void>> exchange(unsigned channel, frame_type said, std::string body, frame_type answer, frame* into);

@@ -31,7 +31,9 @@ namespace tidemark::migrate {
 
 class outgoing {
  public:
-  outgoing(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, const page_key& key, compression pages);
+  /// `files` as page_packer has them.
+  outgoing(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, const page_key& key, compression pages,
+           std::vector<int> files = {});
 
   channel& wire() noexcept { return channel_; }
 

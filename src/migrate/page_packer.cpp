@@ -2,13 +2,18 @@
 
 #include "migrate/page_packer.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace tidemark::migrate {
 
 namespace {
+
+/// Pages of one wire_run, at most twice this.
+constexpr std::uint64_t zero_run_max = std::uint64_t{1} << 30;
 
 // The first words decide for nearly all pages that are not zero.
 bool is_zero(const std::byte* page) noexcept {
@@ -25,8 +30,9 @@ bool same(const page_sum& a, const page_sum& b) noexcept { return a.low64 == b.l
 
 void page_packer::freed::operator()(std::byte* memory) const noexcept { std::free(memory); }
 
-page_packer::page_packer(const page_key& key)
+page_packer::page_packer(const page_key& key, std::vector<int> files)
     : key_(key),
+      untouched_(std::move(files)),
       sent_(known_pages),
       staging_(static_cast<std::byte*>(std::aligned_alloc(page_bytes, pages_in_frame * page_bytes))) {
   if (!staging_) throw std::bad_alloc();
@@ -41,9 +47,16 @@ page_packer::packed_frame page_packer::next(std::vector<page_run>& runs, const s
   for (; run != runs.end(); ++run) {
     while (run->pages != 0 && staged_pages_ != pages_in_frame && made.runs.size() != frame_runs_max &&
            sums_.size() != frame_runs_max) {
-      take_page(made, blocks[run->block], run->block, run->first_page);
-      ++run->first_page;
-      --run->pages;
+      const auto untouched = untouched_.count(run->block, run->first_page, std::min(run->pages, zero_run_max));
+      if (untouched != 0) {
+        made.zero_pages += untouched;
+        append(made.runs, {run->block, page_kind::zero, run->first_page, static_cast<std::uint32_t>(untouched), 0, 0});
+      } else {
+        take_page(made, blocks[run->block], run->block, run->first_page);
+      }
+      const auto taken = std::max<std::uint64_t>(untouched, 1);
+      run->first_page += taken;
+      run->pages -= taken;
     }
     if (run->pages != 0) break;
   }
@@ -83,8 +96,8 @@ void page_packer::append(std::vector<wire_run>& runs, const wire_run& page) {
         last.kind == page.kind && last.block == page.block && last.first_page + last.pages == page.first_page;
     const bool origin_follows = page.kind != page_kind::repeated ||
                                 (last.from_block == page.from_block && last.from_page + last.pages == page.from_page);
-    if (follows && origin_follows) {
-      ++last.pages;
+    if (follows && origin_follows && last.pages < zero_run_max) {
+      last.pages += page.pages;
       return;
     }
   }

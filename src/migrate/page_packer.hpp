@@ -25,6 +25,7 @@
 
 #include "migrate/packing.hpp"
 #include "migrate/page_sum.hpp"
+#include "migrate/untouched.hpp"
 #include "migrate/wire.hpp"
 
 namespace tidemark::migrate {
@@ -40,10 +41,14 @@ class page_packer {
     std::uint64_t pages() const noexcept { return data.size() / page_bytes + zero_pages + repeated_pages; }
   };
 
-  explicit page_packer(const page_key& key);
+  /// `files` as untouched_pages has them.
+  explicit page_packer(const page_key& key, std::vector<int> files = {});
 
-  /// Forgets which pages were sent.
-  void begin_round() noexcept { ++round_; }
+  /// Before it is found out what is dirty: forgets which pages were sent, and which were never written.
+  void begin_round() noexcept {
+    ++round_;
+    untouched_.forget();
+  }
 
   /// Takes pages off the front of `runs` until there are none, or the frame is full.
   packed_frame next(std::vector<page_run>& runs, const std::vector<ram_block>& blocks);
@@ -67,6 +72,7 @@ class page_packer {
   static void append(std::vector<wire_run>& runs, const wire_run& page);
 
   const page_key key_;
+  untouched_pages untouched_;
   std::uint32_t round_ = 1;
   std::vector<known> sent_;
   std::unique_ptr<std::byte[], freed> staging_;
