@@ -42,6 +42,12 @@ bool is_broken_connection(const error& failure) noexcept {
   }
 }
 
+namespace {
+
+constexpr auto last_words_within = std::chrono::seconds(1);
+
+}  // namespace
+
 channel::channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream)
     : loop_(loop), stream_(std::move(stream)), pace_(loop) {}
 
@@ -81,6 +87,18 @@ task<result<frame>> channel::receive() {
     if (auto read = co_await stream_->read({&body, 1}); !read) co_return read.error();
   if (auto good = check_body(received.head, received.body); !good) co_return good.error();
   co_return received;
+}
+
+task<void> channel::close_at(ring::clock::time_point when, ring::timer& limit, bool& late, ring::latch& watched) {
+  late = co_await limit.until(when);
+  if (late) close();
+  watched.count_down();
+}
+
+task<void> channel::refuse(const error& why) {
+  bool late = false;
+  (void)co_await closing_at(loop_.now() + last_words_within, send(frame_type::refusal, encode_refusal(why)), late);
+  close();
 }
 
 task<result<void>> channel::receive_payload(std::vector<iovec> parts) { co_return co_await stream_->read(parts); }

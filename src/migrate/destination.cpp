@@ -35,6 +35,13 @@ bool same_session(const hello& a, const hello& b) {
                     [](const auto& x, const auto& y) { return x.name == y.name && x.size == y.size; });
 }
 
+/// On the connection's loop. `why` outlives it.
+task<bool> close_on(const std::shared_ptr<incoming>& dropped, const error* why) {
+  if (why) co_await dropped->wire().refuse(*why);
+  dropped->wire().close();
+  co_return true;
+}
+
 }  // namespace
 
 destination::destination(parts with) : with_(std::move(with)) {}
@@ -43,12 +50,18 @@ task<result<std::uint64_t>> destination::run() {
   ring::start(accept_all());
   while (!outcome_) co_await changed_.wait();
   with_.from.close();
-  drop_connections(outcome_->has_error() && !running_ ? std::optional(outcome_->error()) : std::nullopt);
+  drop_connections(last_words());
   while (serving_ != 0) co_await changed_.wait();
   if (std::exchange(devices_load_, false)) (void)co_await with_.devices->give_up();
-  auto outcome = std::move(*outcome_);
-  if (!outcome && !running_ && outcome.error().undone.empty()) outcome.error().undone = "the guest does not run here";
-  co_return outcome;
+  if (*outcome_ || running_) co_return *outcome_;
+  auto why = outcome_->error();
+  if (why.undone.empty()) why.undone = "the guest does not run here";
+  co_return why;
+}
+
+std::optional<error> destination::last_words() const {
+  if (!outcome_ || *outcome_ || running_) return std::nullopt;
+  return outcome_->error();
 }
 
 void destination::cancel() {
@@ -68,11 +81,8 @@ void destination::drop_connections(const std::optional<error>& why) {
 
 task<void> destination::drop(connection one, std::optional<error> why) {
   ++serving_;
-  co_await on(one, [](connection dropped, std::optional<error> reason) -> task<result<void>> {
-    if (reason) co_await dropped->refuse(*reason);
-    dropped->wire().close();
-    co_return result<void>{};
-  }(one, std::move(why)));
+  auto leaving = close_on(one, why ? &*why : nullptr);
+  co_await on(one, std::move(leaving));
   --serving_;
   changed_.notify();
 }
@@ -97,7 +107,9 @@ task<void> destination::serve(connection from) {
   connected_.push_back(from);
   auto first = co_await on(from, from->receive_by(with_.clock.now() + first_words_within));
   if (outcome_) {
-    co_await refuse_stranger(from, outcome_->has_error() ? outcome_->error() : make_error(operation::receive, errc::closed));
+    auto why = make_error(operation::receive, errc::closed);
+    if (outcome_->has_error()) why = outcome_->error();
+    co_await refuse_stranger(from, std::move(why));
   } else if (!first) {
     co_await refuse_stranger(from, first.error());
   } else if (first->head.type == frame_type::hello) {
@@ -108,7 +120,10 @@ task<void> destination::serve(connection from) {
     co_await refuse_stranger(
         from, protocol_error("a " + std::string(name_of(first->head.type)) + " frame came where hello was due"));
   }
-  if (std::erase(connected_, from) != 0) co_await drop(from, std::nullopt);
+  if (std::erase(connected_, from) != 0) {
+    auto leaving = drop(from, last_words());
+    co_await std::move(leaving);
+  }
   --serving_;
   changed_.notify();
 }
@@ -116,7 +131,10 @@ task<void> destination::serve(connection from) {
 task<void> destination::refuse_stranger(const connection& from, error why) {
   if (!outcome_) with_.stranger(why);
   std::erase(connected_, from);
-  co_await drop(from, std::move(why));
+  std::optional<error> told;
+  if (!is_broken_connection(why)) told = std::move(why);  // a line that failed is no reason to give up
+  auto leaving = drop(from, std::move(told));
+  co_await std::move(leaving);
 }
 
 task<void> destination::greet(connection from, const frame& first) {
@@ -195,6 +213,8 @@ task<result<void>> destination::start_devices(bool again) {
 }
 
 task<void> destination::serve_control(connection from, std::uint64_t attempt, bool resumed) {
+  while (resuming_) co_await changed_.wait();  // whether it runs here is known then
+  if (attempt != attempt_ || outcome_) co_return;
   auto done = co_await on(from, from->say(frame_type::welcome, encode_welcome({resumed, running_})));
   if (done && !running_) {
     done = co_await take_in(from);
@@ -204,7 +224,7 @@ task<void> destination::serve_control(connection from, std::uint64_t attempt, bo
   if (done) {
     end(received_bytes_);
   } else {
-    co_await lost(from, attempt, done.error());
+    co_await lost(attempt, done.error());
   }
 }
 
@@ -213,14 +233,15 @@ task<void> destination::serve_data(connection from, const frame& first) {
   const bool known = said && session_ && said->id == session_->of.id && said->attempt == attempt_ && !running_ &&
                      said->channel < session_->channels && !joined_[said->channel];
   if (!known) {
-    co_await refuse_stranger(
-        from, said ? protocol_error("this channel belongs to no migration that is under way here") : said.error());
+    auto why = protocol_error("this channel belongs to no migration that is under way here");
+    if (!said) why = said.error();
+    co_await refuse_stranger(from, std::move(why));
     co_return;
   }
   joined_[said->channel] = true;
   auto done = co_await take_in(from);
   if (!done) {
-    co_await lost(from, said->attempt, done.error());
+    co_await lost(said->attempt, done.error());
     co_return;
   }
   // The source may still have to be told why another channel failed; it closes this one.
@@ -248,8 +269,10 @@ task<result<void>> destination::finish(const connection& control, std::uint64_t 
   auto go = co_await on(control, control->wire().expect(frame_type::go));
   if (!go) co_return go.error();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
-  running_ = true;  // from here on nobody is told otherwise
-  if (auto runs = co_await run_guest(); !runs) {
+  running_ = resuming_ = true;  // from here on nobody is told otherwise
+  auto runs = co_await run_guest();
+  resuming_ = false;
+  if (!runs) {
     running_ = false;
     end(runs.error());
     co_return runs;
@@ -277,9 +300,11 @@ task<result<void>> destination::compare(const connection& control) {
   json::object verdict;
   const auto names = differing(*theirs, ours);
   verdict["differing"] = names;
+  if (!names.empty()) differs_ = make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + names);
   auto sent = co_await on(control, control->say(frame_type::verdict, json::serialize(verdict)));
-  if (!names.empty()) end(make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + names));
-  co_return result<void>{};  // the source's last word came: whether ours does, too, changes nothing
+  if (!sent && !theirs->empty()) co_return sent;  // it will ask again
+  if (differs_) co_return *differs_;
+  co_return result<void>{};
 }
 
 std::string destination::differing(const std::vector<std::string>& theirs, const std::vector<std::string>& ours) const {
@@ -290,7 +315,7 @@ std::string destination::differing(const std::vector<std::string>& theirs, const
 }
 
 /// A connection of an attempt that is over says nothing new.
-task<void> destination::lost(const connection& from, std::uint64_t attempt, error why) {
+task<void> destination::lost(std::uint64_t attempt, error why) {
   if (attempt != attempt_ || outcome_) co_return;
   const bool broken = is_broken_connection(why) || why.code == make_error_code(errc::closed);
   if (!broken) {
@@ -298,20 +323,22 @@ task<void> destination::lost(const connection& from, std::uint64_t attempt, erro
     end(std::move(why));
     co_return;
   }
-  std::erase(connected_, from);
-  drop_connections(std::nullopt);
+  drop_connections(std::nullopt);  // this one, too: the source may not have seen yet that it is broken
   co_await wait_for_source(attempt, std::move(why));
 }
 
 /// One wait an attempt, however many of its connections broke.
 task<void> destination::wait_for_source(std::uint64_t attempt, error why) {
   if (std::exchange(waited_for_, attempt) == attempt) co_return;
-  const auto window = std::min(std::chrono::milliseconds(session_->recovery_window_ms), window_max);
+  const auto said_ms = std::min<std::uint64_t>(session_->recovery_window_ms, window_max.count());
+  const auto window = std::chrono::milliseconds(static_cast<std::int64_t>(said_ms));
   const auto until = with_.clock.now() + window;
   const auto waits = [&] { return attempt == attempt_ && !outcome_; };
   while (waits() && with_.clock.now() < until) co_await ring::sleep(with_.clock, 20ms, {with_.executor});
   if (!waits()) co_return;
-  if (running_) {
+  if (running_ && differs_) {
+    end(*differs_);
+  } else if (running_) {
     end(received_bytes_);
   } else {
     end(std::move(why));

@@ -76,9 +76,10 @@ class destination {
   ring::task<result<void>> finish(const connection& control, std::uint64_t attempt);
   ring::task<result<void>> compare(const connection& control);
   ring::task<void> refuse_stranger(const connection& from, error why);
-  ring::task<void> lost(const connection& from, std::uint64_t attempt, error why);
+  ring::task<void> lost(std::uint64_t attempt, error why);
   ring::task<void> wait_for_source(std::uint64_t attempt, error why);
   void end(result<std::uint64_t> outcome);
+  std::optional<error> last_words() const;
   void drop_connections(const std::optional<error>& why);
   ring::task<void> drop(connection one, std::optional<error> why);
   std::string differing(const std::vector<std::string>& theirs, const std::vector<std::string>& ours) const;
@@ -96,6 +97,8 @@ class destination {
   std::uint64_t received_bytes_ = 0;
   bool running_ = false;
   bool devices_load_ = false;
+  bool resuming_ = false;         ///< and not yet known to
+  std::optional<error> differs_;  ///< what was compared
   std::optional<result<std::uint64_t>> outcome_;
   ring::condition changed_;
 };

@@ -13,18 +13,8 @@ namespace tidemark::migrate {
 using ring::task;
 
 task<result<frame>> incoming::receive_by(ring::clock::time_point when) {
-  ring::timer limit(loop_);
   bool late = false;
-  ring::latch watched(1);
-  ring::start(
-      [](ring::timer& timer, ring::clock::time_point until, channel& wire, bool& came, ring::latch& ended) -> task<> {
-        came = co_await timer.until(until);
-        if (came) wire.close();
-        ended.count_down();
-      }(limit, when, channel_, late, watched));
-  auto received = co_await channel_.receive();
-  limit.cancel();
-  co_await watched;
+  auto received = co_await channel_.closing_at(when, channel_.receive(), late);
   if (late && !received)
     co_return error{boost::asio::error::timed_out, operation::receive, {}, "the peer said nothing in time", {}};
   co_return received;
@@ -91,11 +81,6 @@ task<result<void>> incoming::say(frame_type type, std::string body) {
   auto sent = co_await channel_.send(type, std::move(body));
   if (!sent) co_return sent.error();
   co_return result<void>{};
-}
-
-task<void> incoming::refuse(const error& why) {
-  (void)co_await channel_.send(frame_type::refusal, encode_refusal(why));
-  channel_.close();
 }
 
 }  // namespace tidemark::migrate

@@ -40,15 +40,13 @@ class incoming {
   ring::loop& loop() noexcept { return loop_; }
   channel& wire() noexcept { return channel_; }
 
-  /// The next frame, or operation_aborted when none came by then.
+  /// The next frame, or timed_out when none came by then.
   ring::task<result<frame>> receive_by(ring::clock::time_point when);
 
   /// Takes in what comes for `room`, which outlives it, until `final`.
   ring::task<result<void>> take_in(const arrival_room& room);
 
   ring::task<result<void>> say(frame_type type, std::string body = {});
-  /// Says why, and closes.
-  ring::task<void> refuse(const error& why);
 
   /// Bytes of pages that are in place. Any thread.
   std::uint64_t received_bytes() const noexcept { return received_bytes_; }

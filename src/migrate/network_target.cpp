@@ -29,6 +29,11 @@ task<result<void>> exchange_on(outgoing& to, frame_type said, std::string body, 
   co_return result<void>{};
 }
 
+task<bool> refuse_on(outgoing& to, error why) {
+  co_await to.wire().refuse(why);
+  co_return true;
+}
+
 }  // namespace
 
 network_target::network_target(parts with) : with_(std::move(with)) {}
@@ -36,6 +41,7 @@ network_target::~network_target() = default;
 
 task<result<welcome>> network_target::open() {
   co_await end_all();
+  cut_ = false;
   for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_unique<link>());
   if (auto done = co_await connect(0); !done) co_return done.error();
   hello said{with_.of,       channels(), ++attempts_,  static_cast<std::uint64_t>(with_.recovery_window.count()),
@@ -60,7 +66,12 @@ task<result<welcome>> network_target::open() {
 }
 
 task<result<void>> network_target::connect(unsigned channel) {
-  co_return co_await on_channel(channel, connect_on(with_, *links_[channel], channel));
+  auto& made = *links_[channel];
+  auto done = co_await on_channel(channel, connect_on(with_, made, channel));
+  made.connected = done.has_value();
+  // Who was to be cut when there was nothing to cut is not spoken to.
+  if (done && cut_) co_return make_error(operation::connect_peer, errc::closed);
+  co_return done;
 }
 
 /// On the channel's loop.
@@ -84,7 +95,7 @@ task<void> network_target::end(link& one) {
 
 task<void> network_target::end_all() {
   for (unsigned channel = 0; channel != links_.size(); ++channel) {
-    if (!links_[channel]->at) continue;
+    if (!links_[channel]->connected) continue;
     co_await ring::run_on(
         with_.net.loop(channel).get_executor(),
         [](link& one) -> task<bool> {
@@ -193,12 +204,12 @@ task<result<std::string>> network_target::compare(std::vector<std::string> sums)
 }
 
 task<void> network_target::leave(const error* why) {
-  if (why && !links_.empty() && links_[0]->at)
-    (void)co_await on_channel(0, at(0).say(frame_type::refusal, encode_refusal(*why)));
+  if (why && !cut_ && !links_.empty() && links_[0]->connected) (void)co_await on_channel(0, refuse_on(at(0), *why));
   co_await end_all();
 }
 
 void network_target::cut() noexcept {
+  cut_ = true;
   // leave() goes through the same loops behind this, so the links are still there.
   for (unsigned channel = 0; channel != links_.size(); ++channel)
     boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel].get(), channel, &net = with_.net] {
@@ -211,13 +222,13 @@ void network_target::set_bandwidth(std::uint64_t bytes_per_s) noexcept {
   bandwidth_bytes_per_s_ = bytes_per_s;
   const auto each = bytes_per_s == 0 ? 0 : std::max<std::uint64_t>(bytes_per_s / channels(), 1);
   for (const auto& one : links_)
-    if (one->at) one->at->wire().set_bandwidth(each);
+    if (one->connected) one->at->wire().set_bandwidth(each);
 }
 
 std::uint64_t network_target::wire_bytes() const noexcept {
   auto all = earlier_wire_bytes_;
   for (const auto& one : links_)
-    if (one->at) all += one->at->wire().wire_bytes();
+    if (one->connected) all += one->at->wire().wire_bytes();
   return all;
 }
 

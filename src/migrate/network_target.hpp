@@ -60,9 +60,10 @@ class network_target final : public target {
   unsigned channels() const noexcept override { return with_.net.channels(); }
 
  private:
-  /// One connection, and whoever receives on it.
+  /// One connection, and whoever receives on it. On the channel's loop, but for what is said otherwise.
   struct link {
-    std::unique_ptr<outgoing> at;
+    std::unique_ptr<outgoing> at;  ///< on the executor too, once it is connected
+    bool connected = false;        ///< on the executor
     bool ended = false;
     ring::condition gone;
   };
@@ -85,6 +86,7 @@ class network_target final : public target {
 
   parts with_;
   links links_;
+  bool cut_ = false;
   std::uint64_t attempts_ = 0;
   std::uint64_t bandwidth_bytes_per_s_ = 0;
   std::uint64_t earlier_wire_bytes_ = 0;

@@ -62,10 +62,16 @@ task<result<void>> source::migrate() {
 }
 
 task<result<void>> source::open() {
+  if (auto go_on = check_cancelled(); !go_on) co_return go_on;
   report(migration_phase::connecting);
   with_.to.set_bandwidth(options_.bandwidth_bytes_per_s);
   auto opened = co_await with_.to.open();
-  if (!opened) co_return opened.error();
+  if (!opened) {
+    // Where nobody listens, nobody will: whoever gave the address is to know at once.
+    if (opened.error().what == operation::connect_peer) co_return opened.error();
+    if (auto again = co_await recover(opened.error()); !again) co_return again;
+  }
+  begun_ = true;
   co_return check_cancelled();
 }
 
@@ -156,28 +162,47 @@ task<result<void>> source::send_round() {
 task<void> source::send_batches(std::optional<error>& failure) {
   while (!failure && !cancelled_) {
     if (held_ && !paused_) {
-      report(migration_phase::held);
-      co_await released_.wait();
-      pace_.sending_began(now());
-      progress_.phase = migration_phase::pre_copy;
+      co_await wait_held(failure);
       continue;
     }
     auto batch = co_await with_.stream.async_next(here_);
-    if (!batch && !failure) failure = batch.error();
-    if (!batch || batch->empty()) co_return;
+    if (!batch) co_return fail(failure, batch.error());
+    if (batch->empty()) co_return;
     auto sent = co_await with_.to.send(batch->runs());
-    if (!sent) {
-      if (!failure) failure = sent.error();
-      co_return;
-    }
+    if (!sent) co_return fail(failure, sent.error());
     batch->acknowledge();
     note_sent(batch->pages(), *sent);
   }
 }
 
+/// One of those who wait looks now and then whether the connection is still there: a broken one has to be made anew while
+/// the destination waits for it.
+task<void> source::wait_held(std::optional<error>& failure) {
+  report(migration_phase::held);
+  if (probing_) {
+    co_await released_.wait();
+  } else {
+    probing_ = true;
+    co_await ring::sleep(with_.clock, 100ms, here_);
+    const bool looks = held_ && !cancelled_ && !failure;
+    auto there = result<void>{};
+    if (looks) there = co_await with_.to.touch();
+    if (!there) fail(failure, there.error());
+    probing_ = false;
+  }
+  pace_.sending_began(now());
+  progress_.phase = migration_phase::pre_copy;
+}
+
+/// Those who are held back are not to wait for a release.
+void source::fail(std::optional<error>& failure, error why) {
+  if (!failure) failure = std::move(why);
+  released_.notify();
+}
+
 task<void> source::send_device(unsigned device, std::optional<error>& failure) {
   auto sent = co_await with_.to.send_device(device, *with_.devices);
-  if (!sent && !failure) failure = sent.error();
+  if (!sent) fail(failure, sent.error());
   if (sent) progress_.device_bytes += *sent;
 }
 
@@ -241,6 +266,7 @@ task<result<void>> source::hand_over() {
     done = co_await run_there();
   } else {
     done = co_await guest_goes_on();
+    co_await throttle(0);
   }
   if (!done) co_return done;
   summary_.blackout.hand_over = now() - began;
@@ -275,9 +301,12 @@ task<result<void>> source::compare() {
   std::vector<std::string> sums;
   if (options_.compare)
     sums = co_await ring::offload(with_.threads, with_.executor, [this] { return checksums_of(with_.space.blocks()); });
-  const auto differing = co_await with_.to.compare(std::move(sums));
+  auto differing = co_await with_.to.compare(sums);
   if (!options_.compare) co_return result<void>{};  // it runs there, whether or not its last word came
-  if (!differing) co_return differing.error();
+  while (!differing) {
+    if (auto again = co_await recover(differing.error()); !again) co_return again;
+    differing = co_await with_.to.compare(sums);
+  }
   if (!differing->empty())
     co_return make_error(operation::migrate, errc::not_identical, {}, "RAM blocks that differ: " + *differing);
   summary_.compared = true;
@@ -296,7 +325,7 @@ task<result<void>> source::recover(error broken) {
     if (auto goes_on = co_await guest_goes_on(); !goes_on) co_return goes_on;
   for (auto pause = 20ms; now() < until; pause = std::min(pause * 2, 1000ms)) {
     auto opened = co_await with_.to.open();
-    if (opened && !opened->resumed)
+    if (opened && !opened->resumed && begun_)
       co_return make_error(operation::migrate, errc::protocol, {}, "the destination does not know this migration any more");
     if (opened) {
       ++progress_.recoveries;

@@ -75,6 +75,8 @@ class source {
   ring::task<result<void>> ask_devices();
   ring::task<result<void>> start_devices();
   ring::task<void> send_batches(std::optional<error>& failure);
+  ring::task<void> wait_held(std::optional<error>& failure);
+  void fail(std::optional<error>& failure, error why);
   ring::task<result<void>> touch();
   ring::task<void> throttle(unsigned percent);
   ring::task<result<void>> recover(error broken);
@@ -93,8 +95,10 @@ class source {
   progress_call on_progress_;
   pace pace_;
   bool under_way_ = false;
+  bool begun_ = false;  ///< the destination knows of it
   bool cancelled_ = false;
   bool held_ = false;
+  bool probing_ = false;
   bool tracking_ = false;
   bool paused_ = false;
   bool devices_save_ = false;

@@ -4,7 +4,7 @@
 // or by handing over the memory itself (memory_target).
 //
 // Threading: the source's executor; whatever it does elsewhere, its tasks complete there. One call at a time, but for
-// send() and send_device(), which may be under way several times, and close().
+// send() and send_device(), which may be under way several times, touch(), which may come beside them, and cut().
 
 #pragma once
 
@@ -34,7 +34,7 @@ class target {
 
   /// Whether pages are to be sent. If not, the destination has the memory itself, and nothing is tracked.
   virtual bool takes_pages() const noexcept = 0;
-  /// Whether a guest runs there afterwards. If not, it goes on here, and close() is all that follows finish().
+  /// Whether a guest runs there afterwards. If not, it goes on here, and leave() is all that follows finish().
   virtual bool takes_over() const noexcept = 0;
 
   /// Tells what will come. Again after an error that is_broken_connection(): takes the session up where it broke.

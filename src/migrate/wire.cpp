@@ -242,6 +242,7 @@ result<hello> decode_hello(std::string_view body) {
   said.channels = static_cast<unsigned>(*channels);
   const auto attempt = number_in(*object, "attempt");
   if (!attempt) return attempt.error();
+  if (*attempt == 0) return protocol_error("attempts count from 1");
   said.attempt = *attempt;
   const auto window = number_in(*object, "recovery_window_ms");
   if (!window) return window.error();

@@ -156,7 +156,8 @@ struct session {
 struct hello {
   session of;
   unsigned channels = 1;
-  std::uint64_t attempt = 0;  ///< a session that is taken up again counts on: a join belongs to the hello of its attempt
+  std::uint64_t attempt =
+      0;  ///< from 1; a session that is taken up again counts on: a join belongs to the hello of its attempt
   std::uint64_t recovery_window_ms = 0;  ///< how long a broken one is waited for
   bool descriptors = false;              ///< the blocks' memory files follow, in their order: no pages come
   std::vector<block_description> blocks;
