@@ -64,23 +64,23 @@ BOOST_AUTO_TEST_CASE(a_channel_keeps_to_its_bandwidth) {
 BOOST_AUTO_TEST_CASE(frames_leave_in_the_order_they_were_sent_and_are_numbered) {
   tests::manual_loop loop;
   std::vector<frame_head> heads;
-  std::vector<std::uint64_t> numbers;
+  std::vector<std::uint64_t> numbers(3);
   std::vector<std::byte> memory(10 * page_bytes);
   channel to(loop, std::make_unique<tests::sink_stream>([&](std::span<const iovec> parts) -> ring::task<void> {
                std::memcpy(&heads.emplace_back(), parts[0].iov_base, sizeof(frame_head));
                co_return;
              }));
   to.set_bandwidth(1'000'000);
-  const auto send = [&](frame_type type, std::string body, std::uint64_t payload_bytes) -> ring::task<> {
+  const auto send = [&](std::size_t number, frame_type type, std::string body, std::uint64_t payload_bytes) -> ring::task<> {
     std::vector<iovec> parts;
     if (payload_bytes != 0) parts.push_back({memory.data(), payload_bytes});
     auto sent = co_await to.send(type, std::move(body), std::move(parts));
     BOOST_REQUIRE(sent.has_value());
-    numbers.push_back(*sent);
+    numbers[number] = *sent;
   };
-  ring::start(send(frame_type::pages, {}, 10 * page_bytes));
-  ring::start(send(frame_type::device, {}, page_bytes));
-  ring::start(send(frame_type::final, "{}", 0));
+  ring::start(send(0, frame_type::pages, {}, 10 * page_bytes));
+  ring::start(send(1, frame_type::device, {}, page_bytes));
+  ring::start(send(2, frame_type::final, "{}", 0));
   loop.run();
   BOOST_REQUIRE(heads.size() == 3u);
   for (std::size_t i = 0; i < heads.size(); ++i) BOOST_TEST(check_head(heads[i], i).has_value());

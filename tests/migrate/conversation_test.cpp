@@ -14,34 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// A destination's end that never answers, nor reads more than its buffer holds, until it is closed.
-class silent_stream final : public ring::byte_stream {
- public:
-  silent_stream(ring::loop& loop, std::uint64_t takes_bytes) : loop_(loop), takes_bytes_(takes_bytes) {}
-  ring::task<result<void>> write(std::span<iovec> parts) override {
-    const auto bytes = tests::size_of(parts);
-    if (bytes <= takes_bytes_) {
-      takes_bytes_ -= bytes;
-      co_return result<void>{};
-    }
-    co_return co_await read(parts);
-  }
-  ring::task<result<void>> read(std::span<iovec>) override {
-    ring::timer pause(loop_);
-    while (!closed_) co_await pause.until(loop_.now() + 1ms);
-    co_return make_error(operation::receive, errc::closed);
-  }
-  ring::task<result<std::size_t>> read_some(std::span<std::byte>) override {
-    co_return (co_await read(std::span<iovec>())).error();
-  }
-  void close() noexcept override { closed_ = true; }
-
- private:
-  ring::loop& loop_;
-  std::uint64_t takes_bytes_;
-  bool closed_ = false;
-};
-
 /// A network whose connections nobody answers.
 class silent_network final : public network {
  public:
@@ -51,7 +23,7 @@ class silent_network final : public network {
   ring::task<result<std::unique_ptr<ring::byte_stream>>> connect(unsigned) override {
     ring::timer pause(loop_);
     co_await pause.until(loop_.now() + 1ms);
-    co_return std::make_unique<silent_stream>(loop_, takes_bytes_);
+    co_return std::make_unique<tests::silent_stream>(loop_, takes_bytes_);
   }
 
  private:
@@ -98,6 +70,7 @@ result<migration_summary> summary_of(std::chrono::milliseconds downtime, std::ui
                                      std::function<std::uint64_t(std::uint32_t)> pages_of) {
   two_sides sides({100});
   sides.vm.on_pause = {};
+  sides.options.pages = compression::none;
   sides.options.bandwidth_bytes_per_s = 4'000'000;
   sides.options.downtime_target = downtime;
   sides.options.rounds_max = rounds_max;
@@ -115,13 +88,21 @@ result<migration_summary> summary_of(std::chrono::milliseconds downtime, std::ui
 
 }  // namespace
 
+// 8 pages fit, but a round that halves what is left makes the blackout shorter; the 4 after it are not halved within 2 ms.
 BOOST_AUTO_TEST_CASE(pre_copy_goes_on_until_what_is_left_fits_the_downtime) {
   const auto done = summary_of(10ms, 30, [](std::uint32_t round) { return std::uint64_t{64} >> round; });
   BOOST_REQUIRE(done.has_value());
-  BOOST_TEST(done->rounds == 3u);  // 100 pages, 32 and 16: the 8 that are dirty then fit, the 16 before do not
-  BOOST_TEST(done->sent_bytes == (100 + 32 + 16 + 8) * page_bytes);
-  BOOST_TEST(done->stop_and_copy_bytes == 8 * page_bytes);
+  BOOST_TEST(done->rounds == 4u);
+  BOOST_TEST(done->sent_bytes == (100 + 32 + 16 + 8 + 4) * page_bytes);
+  BOOST_TEST(done->stop_and_copy_bytes == 4 * page_bytes);
   BOOST_TEST(done->predicted.total().count() <= std::chrono::nanoseconds(10ms).count());
+}
+
+BOOST_AUTO_TEST_CASE(a_blackout_that_fits_and_becomes_no_shorter_is_taken) {
+  const auto done = summary_of(10ms, 30, [](std::uint32_t) { return std::uint64_t{8}; });
+  BOOST_REQUIRE(done.has_value());
+  BOOST_TEST(done->rounds == 2u);
+  BOOST_TEST(done->stop_and_copy_bytes == 8 * page_bytes);
 }
 
 BOOST_AUTO_TEST_CASE(a_guest_that_dirties_too_fast_is_switched_over_after_the_last_round) {
@@ -255,20 +236,6 @@ BOOST_AUTO_TEST_CASE(a_guest_that_cannot_be_resumed_at_the_destination_leaves_th
   BOOST_TEST(says(ended.destination->error(), "the guest does not run here"));
 }
 
-namespace {
-
-/// One page, sent in the first round and again in the stop-and-copy.
-struct two_sides_of_a_page : two_sides {
-  two_sides_of_a_page() : two_sides({1}) {
-    vm.on_pause = [this]() -> result<void> {
-      host.write_by_device(iova);
-      return {};
-    };
-  }
-};
-
-}  // namespace
-
 // covers R35
 BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_invariants_hold) {
   two_sides_of_a_page whole;
@@ -291,45 +258,11 @@ BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_invariants_hold) {
   };
   for (std::uint64_t cut = 0; cut <= forth; ++cut) run(cut, connection::never);
   for (std::uint64_t cut = 0; cut <= back; ++cut) run(connection::never, cut);
-  // Only the bytes of `go` leave it open whether the destination runs, and there it does not.
-  BOOST_TEST(undecided == sizeof(frame_head));
+  // Only the bytes of `go` leave it open whether the destination runs, and there it does not; and a way back that breaks
+  // right behind `ready`: before the source sees that, it has given its promise.
+  BOOST_TEST(undecided == sizeof(frame_head) + 1);
   BOOST_TEST(moved > 0u);
   BOOST_TEST(ran_on + undecided + moved == forth + back + 2);
-}
-
-namespace {
-
-/// The seconds' part of a case in which a broken connection is made anew.
-constexpr auto recovers = 5'000ms;
-
-}  // namespace
-
-// covers R35
-BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_it_is_made_anew_and_the_guest_arrives) {
-  two_sides_of_a_page whole;
-  BOOST_REQUIRE(whole.migrate().source->has_value());
-  const auto forth = whole.at_source[0].written_bytes;
-  const auto back = whole.at_source[0].read_bytes;
-  unsigned recoveries = 0;
-  const auto run = [&](std::uint64_t cut_forth, std::uint64_t cut_back) {
-    BOOST_TEST_CONTEXT("cut after " << cut_forth << " bytes forth, " << cut_back << " back") {
-      two_sides_of_a_page sides;
-      sides.options.recovery_window = recovers;
-      sides.wire.cuts = {{cut_forth, cut_back}};
-      const auto ended = sides.migrate();
-      sides.check(ended);
-      BOOST_TEST(sides.same_memory());
-      BOOST_TEST(sides.there.running());
-      BOOST_REQUIRE(ended.source->has_value());
-      BOOST_TEST(ended.destination->has_value());
-      BOOST_TEST((*ended.source)->compared);
-      recoveries += (*ended.source)->recoveries;
-    }
-  };
-  for (std::uint64_t cut = 0; cut <= forth; ++cut) run(cut, connection::never);
-  for (std::uint64_t cut = 0; cut <= back; ++cut) run(connection::never, cut);
-  BOOST_TEST(recoveries > 0u);
-  BOOST_TEST(recoveries <= forth + back);
 }
 
 BOOST_AUTO_TEST_CASE(a_migration_can_be_cancelled_at_any_moment_before_the_switchover_and_tried_again) {

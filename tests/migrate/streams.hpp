@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Byte streams for tests: one that counts, records and spoils what passes, one that takes everything, one that plays a
-// recording.
+// recording, one that says nothing.
 //
 // Threading: one thread.
 
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "ring/byte_stream.hpp"
+#include "ring/loop.hpp"
 
 namespace tidemark::tests {
 
@@ -115,6 +117,31 @@ class playing_stream final : public ring::byte_stream {
  private:
   bytes what_;
   std::size_t at_ = 0;
+};
+
+/// A destination's end that never answers, nor reads more than its buffer holds, until it is closed.
+class silent_stream final : public ring::byte_stream {
+ public:
+  silent_stream(ring::loop& loop, std::uint64_t takes_bytes) : loop_(loop), takes_bytes_(takes_bytes) {}
+  ring::task<result<void>> write(std::span<iovec> parts) override {
+    const auto all = size_of(parts);
+    if (all <= takes_bytes_) {
+      takes_bytes_ -= all;
+      co_return result<void>{};
+    }
+    co_return co_await read(parts);
+  }
+  ring::task<result<void>> read(std::span<iovec>) override {
+    ring::timer pause(loop_);
+    while (!closed_) co_await pause.until(loop_.now() + std::chrono::milliseconds(1));
+    co_return make_error(operation::receive, errc::closed);
+  }
+  void close() noexcept override { closed_ = true; }
+
+ private:
+  ring::loop& loop_;
+  std::uint64_t takes_bytes_;
+  bool closed_ = false;
 };
 
 }  // namespace tidemark::tests

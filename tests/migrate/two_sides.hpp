@@ -36,7 +36,7 @@ using simulation::simulated_arrivals;
 using simulation::simulated_network;
 using simulation::small_host;
 
-/// A guest that does what hooks say. A hook that answers an error fails the call.
+/// A guest that does what hooks say. A hook that answers an error fails the call. One with `on_throttle` can be slowed down.
 class hooked_guest final : public guest {
  public:
   using hook = std::function<result<void>()>;
@@ -51,14 +51,29 @@ class hooked_guest final : public guest {
   void start_resume(completion<void> done) override {
     auto outcome = on_resume ? on_resume() : result<void>{};
     if (outcome) running_ = true;
-    answer(std::move(done), std::move(outcome));
+    if (resumes_late)
+      ring::start(answer_late(std::move(done), std::move(outcome)));
+    else
+      answer(std::move(done), std::move(outcome));
+  }
+  bool can_throttle() const noexcept override { return static_cast<bool>(on_throttle); }
+  void start_throttle(unsigned percent, completion<void> done) override {
+    on_throttle(percent);
+    answer(std::move(done), {});
   }
   bool running() const noexcept { return running_; }
 
   hook on_pause;
   hook on_resume;
+  std::function<void(unsigned percent)> on_throttle;
+  /// When a resume has come to its end, as far as that takes time.
+  std::function<ring::task<void>()> resumes_late;
 
  private:
+  ring::task<> answer_late(completion<void> done, result<void> outcome) {
+    co_await resumes_late();
+    answer(std::move(done), std::move(outcome));
+  }
   void answer(completion<void> done, result<void> outcome) {
     boost::asio::post(executor_, [done = std::move(done), outcome = std::move(outcome)]() mutable {
       std::move(done)(std::move(outcome));
@@ -88,11 +103,13 @@ class guarded_memory {
   std::byte* all_;
 };
 
-/// Room for blocks, up to 1 MiB.
+/// Room for blocks.
 class room {
  public:
+  std::uint64_t limit_bytes = 1 << 20;
+
   result<std::vector<ram_block>> make(const std::vector<block_description>& wanted) {
-    std::uint64_t left = 1 << 20;
+    auto left = limit_bytes;
     std::vector<ram_block> blocks;
     for (const auto& block : wanted) {
       if (block.size > left) return kernel_error(operation::add_region, ENOMEM, {}, "no room for " + block.name);
@@ -144,6 +161,8 @@ class two_sides {
     source sender(source_parts(to), options, on_progress);
     outcome ended;
     has_room = false;
+    listens = &listening;
+    over = &net;
     ring::start(into(receiver.run(), ended.destination));
     ring::start(into(sender.run(), ended.source));
     for (std::uint64_t turns = 0; !ended.source || !ended.destination; ++turns) {
@@ -155,6 +174,8 @@ class two_sides {
       receiver.cancel();
     }
     host.loop().run();
+    listens = nullptr;
+    over = nullptr;
     return ended;
   }
 
@@ -216,6 +237,8 @@ class two_sides {
   session of = a_session();
   source::progress_call on_progress;
   bool has_room = false;                        ///< the destination has, in the last migration
+  simulated_arrivals* listens = nullptr;        ///< while migrate() is under way
+  simulated_network* over = nullptr;            ///< the same
   std::vector<error> strangers;                 ///< whom the destination refused, and why
   std::map<std::size_t, tests::tap> at_source;  ///< of each connection
   std::map<std::size_t, tests::tap> at_destination;
@@ -235,6 +258,16 @@ class two_sides {
     for (std::size_t i = 0; i != made.id.size(); ++i) made.id[i] = static_cast<std::byte>(i + 1);
     for (std::size_t i = 0; i != made.key.size(); ++i) made.key[i] = static_cast<std::byte>(7 * i + 5);
     return made;
+  }
+};
+
+/// One page, sent in the first round and again in the stop-and-copy.
+struct two_sides_of_a_page : two_sides {
+  two_sides_of_a_page() : two_sides({1}) {
+    vm.on_pause = [this]() -> result<void> {
+      host.write_by_device(iova);
+      return {};
+    };
   }
 };
 

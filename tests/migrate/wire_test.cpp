@@ -288,6 +288,7 @@ BOOST_AUTO_TEST_CASE(a_hello_that_breaks_a_rule_is_refused) {
   BOOST_TEST(refused(decode_hello(hello_with("channels", "65")), "65 channels; allowed: 1 to 64"));
   BOOST_TEST(refused(decode_hello(hello_with("channels", "4294967297")), "4294967297 channels"));
   BOOST_TEST(decode_hello(hello_with("channels", "64")).has_value());
+  BOOST_TEST(refused(decode_hello(hello_with("attempt", "0")), "attempts count from 1"));
   for (const std::string name : {"session", "key"}) {
     BOOST_TEST(refused(decode_hello(hello_with(name, "")), "lacks the text '" + name + "'"));
     BOOST_TEST(refused(decode_hello(hello_with(name, "7")), "lacks the text '" + name + "'"));

@@ -33,9 +33,10 @@ void simulated_arrivals::close() noexcept {
 task<result<simulated_network::stream>> simulated_network::connect(unsigned) {
   ring::timer pause(loop_);
   co_await pause.until(loop_.now() + luck_.within(50us));
-  const auto number = connections_++;
+  const auto number = cuts_.size();
   auto wire = simulation::connect(loop_, luck_, number < how_.cuts.size() ? how_.cuts[number].forth : connection::never,
                                   number < how_.cuts.size() ? how_.cuts[number].back : connection::never);
+  cuts_.push_back(wire.cut);
   if (how_.at_source) wire.source = how_.at_source(std::move(wire.source), number);
   if (how_.at_destination) wire.destination = how_.at_destination(std::move(wire.destination), number);
   const bool reached = !how_.reaches || how_.reaches(number);

@@ -63,7 +63,9 @@ class simulated_network final : public migrate::network {
 
   /// From now on another listens there.
   void lead_to(simulated_arrivals& other) noexcept { to_ = &other; }
-  std::size_t connections() const noexcept { return connections_; }
+  std::size_t connections() const noexcept { return cuts_.size(); }
+  /// A connection breaks now.
+  void break_now(std::size_t connection) { cuts_[connection](); }
 
   unsigned channels() const noexcept override { return how_.channels; }
   ring::loop& loop(unsigned) noexcept override { return loop_; }
@@ -74,7 +76,7 @@ class simulated_network final : public migrate::network {
   chance& luck_;
   simulated_arrivals* to_;
   const shape how_;
-  std::size_t connections_ = 0;
+  std::vector<std::function<void()>> cuts_;  ///< of each connection
 };
 
 }  // namespace tidemark::simulation

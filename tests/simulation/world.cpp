@@ -171,7 +171,10 @@ std::unique_ptr<worker> turn_workers::make(const std::string&, std::function<voi
 connection connect(ring::loop& loop, chance& luck, std::uint64_t cut_forth_after_bytes, std::uint64_t cut_back_after_bytes) {
   auto forth = std::make_shared<pipe>(loop, luck, cut_forth_after_bytes);
   auto back = std::make_shared<pipe>(loop, luck, cut_back_after_bytes);
-  return {std::make_unique<end>(forth, back), std::make_unique<end>(back, forth)};
+  return {std::make_unique<end>(forth, back), std::make_unique<end>(back, forth), [forth, back] {
+            forth->cut();
+            back->cut();
+          }};
 }
 
 }  // namespace tidemark::simulation

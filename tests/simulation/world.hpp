@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <random>
 #include <utility>
@@ -69,6 +70,7 @@ struct connection {
   static constexpr std::uint64_t never = ~std::uint64_t{0};
   std::unique_ptr<ring::byte_stream> source;
   std::unique_ptr<ring::byte_stream> destination;
+  std::function<void()> cut;  ///< at once, both ways
 };
 connection connect(ring::loop& loop, chance& luck, std::uint64_t cut_forth_after_bytes, std::uint64_t cut_back_after_bytes);
 
