@@ -84,13 +84,13 @@ task<result<void>> source::send_all() {
 
 task<result<void>> source::pre_copy() {
   for (;;) {
-    if (auto go_on = check_cancelled(); !go_on) co_return go_on;
+    if (auto go_on = co_await wait_released(); !go_on) co_return go_on;
     dirty_round round;
     if (auto done = co_await touch(); !done) co_return done;
     if (auto done = co_await begin_round(round); !done) co_return done;
     if (auto asked = co_await ask_devices(); !asked) co_return asked;
     report(migration_phase::pre_copy);
-    if (pace_.should_switch(progress_.remaining_bytes, device_bytes_left_)) co_return result<void>{};
+    if (!held_ && pace_.should_switch(progress_.remaining_bytes, device_bytes_left_)) co_return result<void>{};
     co_await throttle(pace_.throttle_percent());
     summary_.rounds = round.number;
     if (auto sent = co_await send_round(); !sent) co_return sent;
@@ -173,6 +173,15 @@ task<void> source::send_batches(std::optional<error>& failure) {
     batch->acknowledge();
     note_sent(batch->pages(), *sent);
   }
+}
+
+/// Between two rounds: a migration that is held does not begin its blackout.
+task<result<void>> source::wait_released() {
+  std::optional<error> failure;
+  while (held_ && !cancelled_ && !failure) co_await wait_held(failure);
+  if (auto go_on = check_cancelled(); !go_on) co_return go_on;
+  if (failure) co_return *failure;
+  co_return result<void>{};
 }
 
 /// One of those who wait looks now and then whether the connection is still there: a broken one has to be made anew while

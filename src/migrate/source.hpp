@@ -75,6 +75,7 @@ class source {
   ring::task<result<void>> ask_devices();
   ring::task<result<void>> start_devices();
   ring::task<void> send_batches(std::optional<error>& failure);
+  ring::task<result<void>> wait_released();
   ring::task<void> wait_held(std::optional<error>& failure);
   void fail(std::optional<error>& failure, error why);
   ring::task<result<void>> touch();
