@@ -252,6 +252,7 @@ BOOST_AUTO_TEST_CASE(a_hello_comes_back_as_it_went) {
                    7,
                    3,
                    12'345,
+                   false,
                    {{"pc.ram", 1 << 20}, {"vga \"quoted\" \xc3\xa9", page_bytes}},
                    {"0000:01:00.0", "mdev \"x\""}};
   const auto got = decode_hello(encode_hello(said));

@@ -4,7 +4,7 @@
 // uses, on the model kernel, in virtual time, over a network of one to four channels
 // in memory that may break anywhere, and is made anew or not.
 //
-//   simulation_test -- SEEDS [FIRST]     runs other seeds than the 200 of the normal test run
+//   simulation_test -- SEEDS [FIRST]     runs other seeds than the 1000 of the normal test run
 
 #include <boost/test/unit_test.hpp>
 
@@ -26,7 +26,7 @@ std::uint64_t argument(int index, std::uint64_t otherwise) {
 
 // covers R17, R26, R30, R35
 BOOST_AUTO_TEST_CASE(whole_migrations_from_seeds) {
-  const auto seeds = argument(1, 200);
+  const auto seeds = argument(1, 1000);
   const auto first = argument(2, 1);
   std::array<unsigned, 3> ends{};
   unsigned recoveries = 0;
@@ -40,7 +40,7 @@ BOOST_AUTO_TEST_CASE(whole_migrations_from_seeds) {
   }
   BOOST_TEST_MESSAGE("migrated " << ends[0] << ", failed and then migrated " << ends[1] << ", undecided " << ends[2]
                                  << "; connections made anew " << recoveries);
-  if (seeds < 200) return;
+  if (seeds < 1000) return;
   // The faults must be there: a simulation in which nothing ever breaks shows nothing.
   for (const auto count : ends) BOOST_TEST(count > 0u);
   BOOST_TEST(recoveries > 0u);

@@ -19,7 +19,7 @@ bool simulated_arrivals::offer(std::unique_ptr<ring::byte_stream> stream) {
 task<result<migrate::arrival>> simulated_arrivals::next() {
   while (came_.empty() && !closed_) co_await changed_.wait();
   if (closed_) co_return make_error(operation::receive, errc::closed);
-  migrate::arrival made{nullptr, &loop_, std::move(came_.front())};
+  migrate::arrival made{nullptr, &loop_, nullptr, std::move(came_.front())};
   came_.pop_front();
   co_return made;
 }
