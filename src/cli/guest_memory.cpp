@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -39,7 +40,23 @@ result<guest_memory> guest_memory::of_file(const std::string& path) {
   if (!S_ISREG(about.st_mode) || bytes == 0 || bytes % page_bytes != 0)
     return kernel_error(operation::add_region, EINVAL, {},
                         "--ram: " + path + " is no file of whole pages (4KiB); make one with: truncate -s 2GiB " + path);
-  return map(path, bytes, std::move(file));
+  auto mapped = map(path, bytes, std::move(file));
+  if (mapped) mapped->populate();
+  return mapped;
+}
+
+/// Holes stay holes. A kernel that cannot (before 5.14) maps pages as they are touched.
+void guest_memory::populate() const noexcept {
+  const auto end = static_cast<off_t>(block_.size);
+  for (off_t at = 0; at < end;) {
+    const auto data = lseek(file_.get(), at, SEEK_DATA);
+    if (data < 0 || data >= end) return;
+    const auto hole = std::min(lseek(file_.get(), data, SEEK_HOLE), end);
+    if (hole <= data) return;
+    const auto first = static_cast<std::uint64_t>(data) / page_bytes * page_bytes;
+    madvise(block_.host + first, static_cast<std::uint64_t>(hole) - first, MADV_POPULATE_WRITE);
+    at = hole;
+  }
 }
 
 result<guest_memory> guest_memory::of_descriptor(std::string name, std::uint64_t bytes, int shared) {

@@ -36,8 +36,17 @@ namespace {
 /// Where the guest arrives. It has no CPU here: what was received stays as it is.
 class arrived_guest final : public guest {
  public:
-  arrived_guest(any_io_executor executor, std::vector<std::string> files)
-      : executor_(std::move(executor)), files_(std::move(files)) {}
+  explicit arrived_guest(any_io_executor executor) : executor_(std::move(executor)) {}
+
+  /// Before anybody sends: what is wrong with them is said at once, and nobody waits for their pages.
+  result<void> open(const std::vector<std::string>& files) {
+    for (const auto& file : files) {
+      auto memory = guest_memory::of_file(file);
+      if (!memory) return memory.error();
+      files_.push_back(std::move(*memory));
+    }
+    return {};
+  }
 
   result<std::vector<ram_block>> make_room(const std::vector<block_description>& wanted) {
     if (!files_.empty() && files_.size() != wanted.size())
@@ -46,13 +55,13 @@ class arrived_guest final : public guest {
                               std::to_string(files_.size()) + " --ram files");
     std::vector<ram_block> blocks;
     for (const auto& block : wanted) {
-      auto made = memory_for(block, blocks.size());
+      auto made = files_.empty() ? memory_for(block) : result<ram_block>(files_[blocks.size()].block());
       if (!made) return made.error();
-      if (made->block().size != block.size)
+      if (made->size != block.size)
         return kernel_error(operation::migrate, EINVAL, {},
-                            files_[blocks.size()] + " has " + std::to_string(made->block().size) + " bytes, RAM block " +
-                                block.name + " has " + std::to_string(block.size));
-      blocks.push_back(memory_.emplace_back(std::move(*made)).block());
+                            made->name + " has " + std::to_string(made->size) + " bytes, RAM block " + block.name + " has " +
+                                std::to_string(block.size));
+      blocks.push_back(std::move(*made));
     }
     return blocks;
   }
@@ -61,16 +70,18 @@ class arrived_guest final : public guest {
   void start_resume(completion<void> done) override { answer(std::move(done)); }
 
  private:
-  result<guest_memory> memory_for(const block_description& block, std::size_t index) const {
-    if (block.memory_file >= 0) return guest_memory::of_descriptor(block.name, block.size, block.memory_file);
-    return files_.empty() ? guest_memory::make(block.name, block.size) : guest_memory::of_file(files_[index]);
+  result<ram_block> memory_for(const block_description& block) {
+    auto made = block.memory_file < 0 ? guest_memory::make(block.name, block.size)
+                                      : guest_memory::of_descriptor(block.name, block.size, block.memory_file);
+    if (!made) return made.error();
+    return memory_.emplace_back(std::move(*made)).block();
   }
   void answer(completion<void> done) {
     boost::asio::post(executor_, [done = std::move(done)]() mutable { std::move(done)(result<void>{}); });
   }
 
   any_io_executor executor_;
-  std::vector<std::string> files_;
+  std::vector<guest_memory> files_;
   std::vector<guest_memory> memory_;
 };
 
@@ -89,7 +100,7 @@ class arriving {
       : loop_(loop),
         request_(request),
         view_(view),
-        vm_(loop.get_executor(), request.ram),
+        vm_(loop.get_executor()),
         host_(kernel, thread_workers(), {.warn = [](const error& what) { log(log_level::warning, what.message()); }}),
         space_(loop.get_executor(), host_) {}
 
@@ -108,6 +119,7 @@ class arriving {
  private:
   task<result<migration_arrival>> take_in() {
     const resume_on here{loop_.get_executor()};
+    if (auto opened = vm_.open(request_.ram); !opened) co_return opened.error();
     if (!request_.device.empty()) {
       auto attached = co_await space_.async_attach("/sys/bus/platform/devices/" + request_.device, here);
       if (!attached) co_return attached.error();

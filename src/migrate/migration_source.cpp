@@ -77,9 +77,9 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     if (!made) co_return made.error();
     network_ = std::move(*made);
     clock_ = &network_->loop(0);
-    target_ = std::make_unique<migrate::network_target>(
-        migrate::network_target::parts{with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(),
-                                       options_.pages, options_.recovery_window, with_.threads, with_.memory_files, hands_over()});
+    target_ = std::make_unique<migrate::network_target>(migrate::network_target::parts{
+        with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(), options_.pages,
+        options_.recovery_window, with_.threads, with_.memory_files, hands_over()});
     co_return result<void>{};
   }
 

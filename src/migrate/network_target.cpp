@@ -48,9 +48,8 @@ task<result<welcome>> network_target::open() {
              !takes_pages(), {},         with_.devices};
   for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size, -1});
   frame answer;
-  if (auto done = co_await on_channel(
-          0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome, &answer,
-                                                     with_.hand_over ? with_.memory_files : std::vector<int>()));
+  if (auto done = co_await on_channel(0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome,
+                                                     &answer, with_.hand_over ? with_.memory_files : std::vector<int>()));
       !done)
     co_return done.error();
   auto answered = decode_welcome(answer.body);

@@ -315,7 +315,7 @@ tests::bytes frame_of(frame_type type, const std::string& body) {
 
 BOOST_AUTO_TEST_CASE(strangers_in_the_middle_are_refused_and_disturb_nothing) {
   two_sides sides({60, 3});
-  const hello other{session::random(), 1, 1, 0, {{"ram0", 60 * page_bytes}, {"ram1", 3 * page_bytes}}, {}};
+  const hello other{session::random(), 1, 1, 0, false, {{"ram0", 60 * page_bytes}, {"ram1", 3 * page_bytes}}, {}};
   hello same = other;
   same.of = sides.of;
   struct stranger {

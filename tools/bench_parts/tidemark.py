@@ -111,7 +111,7 @@ def key_file():
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder:
         path = pathlib.Path(folder) / "key.psk"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(f"tidemark:{secrets.token_hex(32)}\n")
+            file.write(f"{secrets.token_hex(32)}\n")
         yield str(path)
 
 
