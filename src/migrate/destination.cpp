@@ -259,8 +259,19 @@ task<result<void>> destination::take_in(const connection& from) {
   co_return done;
 }
 
+/// A channel may join behind the last word of another, but not never.
+task<result<void>> destination::all_joined(std::uint64_t attempt) {
+  const auto until = with_.clock.now() + first_words_within;
+  while (std::find(joined_.begin(), joined_.end(), false) != joined_.end() && attempt == attempt_ && !outcome_) {
+    if (with_.clock.now() >= until) co_return protocol_error("not every channel that was announced has come");
+    co_await ring::sleep(with_.clock, 20ms, {with_.executor});
+  }
+  co_return result<void>{};
+}
+
 /// All has come on this channel: waits for the others, then takes the guest over.
 task<result<void>> destination::finish(const connection& control, std::uint64_t attempt) {
+  if (auto joined = co_await all_joined(attempt); !joined) co_return joined;
   while (finals_ != session_->channels && attempt == attempt_ && !outcome_) co_await changed_.wait();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
   if (with_.devices)

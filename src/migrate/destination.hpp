@@ -73,6 +73,7 @@ class destination {
   ring::task<result<void>> take_in(const connection& from);
   ring::task<result<void>> start_devices(bool again);
   ring::task<result<void>> run_guest();
+  ring::task<result<void>> all_joined(std::uint64_t attempt);
   ring::task<result<void>> finish(const connection& control, std::uint64_t attempt);
   ring::task<result<void>> compare(const connection& control);
   ring::task<void> refuse_stranger(const connection& from, error why);
