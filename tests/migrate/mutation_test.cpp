@@ -168,7 +168,7 @@ class liar {
     return *this;
   }
   liar& say_hello(unsigned channels = 1) {
-    return say(frame_type::hello, encode_hello({key_of(), channels, 1, 0, {{"ram0", 8 * page_bytes}}, {}}));
+    return say(frame_type::hello, encode_hello({key_of(), channels, 1, 0, false, {{"ram0", 8 * page_bytes}}, {}}));
   }
   liar& say_pages(const std::vector<wire_run>& runs, const std::vector<std::byte>& payload = {}, packing how = packing::none,
                   std::uint64_t checksum = XXH3_64bits(nullptr, 0)) {

@@ -79,6 +79,7 @@ members good_hello() {
           {"channels", "2"},
           {"attempt", "1"},
           {"recovery_window_ms", "10000"},
+          {"descriptors", "false"},
           {"blocks", "[]"},
           {"devices", "[]"}};
 }
@@ -315,6 +316,8 @@ BOOST_AUTO_TEST_CASE(the_blocks_and_devices_of_a_hello_that_break_a_rule_are_ref
   BOOST_TEST(refused(decode_hello(hello_of(R"({"name":"a","size":4097})")), "not whole pages"));
   BOOST_TEST(refused(decode_hello(hello_of(R"({"name":"a","size":4096},{"name":"b","size":4096},{"name":"a","size":8192})")),
                      "two RAM blocks"));
+  for (const std::string value : {"", "0", "\"no\""})
+    BOOST_TEST(refused(decode_hello(hello_with("descriptors", value)), "whether descriptors follow"));
   BOOST_TEST(refused(decode_hello(hello_with("devices", "")), "no list of devices"));
   BOOST_TEST(refused(decode_hello(hello_with("devices", "{}")), "no list of devices"));
   BOOST_TEST(refused(decode_hello(hello_with("devices", "[1]")), "not text"));
