@@ -148,7 +148,7 @@ class leaving {
   task<result<migration_summary>> migrate() {
     const resume_on here{loop_.get_executor()};
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
-    stream_.emplace(vm_.space(), std::vector<cpu_dirty_source*>{&vm_.cpu_source()},
+    stream_.emplace(vm_.space(), vm_.cpu_sources(),
                     dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
     std::vector<int> files;
     for (const auto& memory : vm_.memory())

@@ -84,7 +84,13 @@ task<result<void>> synthetic_guest::add_memory() {
   co_return result<void>{};
 }
 
+std::vector<cpu_dirty_source*> synthetic_guest::cpu_sources() const {
+  if (!cpu_source_) return {};
+  return {cpu_source_.get()};
+}
+
 void synthetic_guest::choose_cpu_source() {
+  if (plan_.cpu_rate_bytes == 0) return;
   auto pagemap = std::make_unique<pagemap_source>(space_.blocks());
   const auto works = pagemap->start();
   pagemap->stop();
