@@ -52,6 +52,8 @@ struct ram_block {
   std::string name;           ///< the same at source and destination
   std::byte* host = nullptr;  ///< until async_move_blocks
   std::uint64_t size = 0;     ///< bytes
+  int memory_file = -1;       ///< of which it is a shared mapping from offset 0; -1: of none. It stays open. Pages that are
+                              ///< holes of it were never written, and a migration does not look at them
 
   std::uint64_t pages() const noexcept { return size / page_bytes; }
 };

@@ -40,9 +40,6 @@ class migration_source {
     dirty_stream& stream;
     guest& vm;
     workers& threads = thread_workers();
-    /// The files that the RAM blocks are shared mappings of, from offset 0, in the blocks' order; or none. fd: needs them;
-    /// else pages that were never written, which are holes there, are not looked at.
-    std::vector<int> memory_files{};
     /// Attached devices, whose state goes along. They stop after the guest's CPUs, and run before those where they arrive.
     std::vector<device> devices{};
   };

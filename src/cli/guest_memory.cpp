@@ -20,7 +20,8 @@ result<guest_memory> guest_memory::map(std::string name, std::uint64_t bytes, ri
   if (at == MAP_FAILED)
     return kernel_error(operation::add_region, errno, {},
                         std::to_string(bytes) + " bytes for RAM block " + name + ": ask for less --memory");
-  return guest_memory(ram_block{std::move(name), static_cast<std::byte*>(at), bytes}, std::move(file));
+  ram_block block{std::move(name), static_cast<std::byte*>(at), bytes, file.get()};
+  return guest_memory(std::move(block), std::move(file));
 }
 
 result<guest_memory> guest_memory::make(std::string name, std::uint64_t bytes) { return map(std::move(name), bytes, {}); }

@@ -33,8 +33,6 @@ class guest_memory {
   ~guest_memory();
 
   const ram_block& block() const noexcept { return block_; }
-  /// The file that it is of; -1: none.
-  int file() const noexcept { return file_.get(); }
 
   /// Writes every page, with bytes that follow from `seed` and repeat nowhere. Gives the bytes written.
   std::uint64_t fill(std::uint64_t seed) noexcept;

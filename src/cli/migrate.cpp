@@ -148,19 +148,11 @@ class leaving {
   task<result<migration_summary>> migrate() {
     const resume_on here{loop_.get_executor()};
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
-    stream_.emplace(vm_.space(), vm_.cpu_sources(),
-                    dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
-    std::vector<int> files;
-    for (const auto& memory : vm_.memory())
-      if (memory.file() >= 0) files.push_back(memory.file());
-    source_.emplace(migration_source::parts{.executor = here.where,
-                                            .space = vm_.space(),
-                                            .stream = *stream_,
-                                            .vm = vm_,
-                                            .memory_files = std::move(files),
-                                            .devices = devices()},
-                    request_.to, options_of(request_.config),
-                    [this](const migration_progress& now) { view_.progress(now); });
+    stream_.emplace(vm_.space(), vm_.cpu_sources(), dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
+    source_.emplace(
+        migration_source::parts{
+            .executor = here.where, .space = vm_.space(), .stream = *stream_, .vm = vm_, .devices = devices()},
+        request_.to, options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
     view_.begin(vm_.space().blocks());
     vm_.start();
     co_return co_await source_->async_run(here);

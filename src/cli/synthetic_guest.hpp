@@ -73,7 +73,6 @@ class synthetic_guest final : public guest {
   address_space& space() noexcept { return space_; }
   /// None where no CPU writes: a guest that stands still is not watched.
   std::vector<cpu_dirty_source*> cpu_sources() const;
-  const std::vector<guest_memory>& memory() const noexcept { return plan_.memory; }
   const std::optional<device>& test_device() const noexcept { return device_; }
   guest_activity activity() const;
 

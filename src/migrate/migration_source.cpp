@@ -77,9 +77,9 @@ class migration_source::state : public std::enable_shared_from_this<state> {
     if (!made) co_return made.error();
     network_ = std::move(*made);
     clock_ = &network_->loop(0);
-    target_ = std::make_unique<migrate::network_target>(migrate::network_target::parts{
-        with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(), options_.pages,
-        options_.recovery_window, with_.threads, with_.memory_files, hands_over()});
+    target_ = std::make_unique<migrate::network_target>(
+        migrate::network_target::parts{with_.executor, *network_, with_.space.blocks(), names(), migrate::session::random(),
+                                       options_.pages, options_.recovery_window, with_.threads, hands_over()});
     co_return result<void>{};
   }
 
@@ -100,9 +100,10 @@ class migration_source::state : public std::enable_shared_from_this<state> {
       return kernel_error(
           operation::migrate, EINVAL, {},
           std::to_string(to_.channels) + " channels; allowed: 1 to " + std::to_string(migrate::channels_max));
-    const auto files = with_.memory_files.size();
-    if ((hands_over() || files != 0) && files != with_.space.blocks().size())
-      return kernel_error(operation::migrate, EINVAL, {}, "the memory files are not one for each RAM block");
+    for (const auto& block : with_.space.blocks())
+      if (hands_over() && block.memory_file < 0)
+        return kernel_error(operation::migrate, EINVAL, {},
+                            "RAM block " + block.name + " is of no memory file, so it cannot be handed over");
     return {};
   }
 

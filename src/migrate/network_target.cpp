@@ -47,9 +47,12 @@ task<result<welcome>> network_target::open() {
   hello said{with_.of,       channels(), ++attempts_,  static_cast<std::uint64_t>(with_.recovery_window.count()),
              !takes_pages(), {},         with_.devices};
   for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size, -1});
+  std::vector<int> descriptors;
+  for (const auto& block : with_.blocks)
+    if (with_.hand_over) descriptors.push_back(block.memory_file);
   frame answer;
   if (auto done = co_await on_channel(0, exchange_on(at(0), frame_type::hello, encode_hello(said), frame_type::welcome,
-                                                     &answer, with_.hand_over ? with_.memory_files : std::vector<int>()));
+                                                     &answer, std::move(descriptors)));
       !done)
     co_return done.error();
   auto answered = decode_welcome(answer.body);
@@ -77,7 +80,7 @@ task<result<void>> network_target::connect(unsigned channel) {
 task<result<void>> network_target::connect_on(const parts& with, link& to, unsigned channel) {
   auto stream = co_await with.net.connect(channel);
   if (!stream) co_return stream.error();
-  to.at = std::make_unique<outgoing>(with.net.loop(channel), std::move(*stream), with.of.key, with.pages, with.memory_files);
+  to.at = std::make_unique<outgoing>(with.net.loop(channel), std::move(*stream), with.of.key, with.pages);
   ring::start([](link& receiving) -> task<> {
     co_await receiving.at->run();
     receiving.ended = true;

@@ -36,8 +36,7 @@ class network_target final : public target {
     compression pages = compression::automatic;
     std::chrono::milliseconds recovery_window{0};
     workers& threads = thread_workers();
-    std::vector<int> memory_files{};  ///< that the blocks are shared mappings of, if they are
-    bool hand_over = false;           ///< those files, and no pages
+    bool hand_over = false;  ///< the blocks' memory files, and no pages
   };
   explicit network_target(parts with);
   /// After leave(), or nothing was opened.

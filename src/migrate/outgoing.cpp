@@ -8,9 +8,8 @@ namespace tidemark::migrate {
 
 using ring::task;
 
-outgoing::outgoing(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, const page_key& key, compression pages,
-                   std::vector<int> files)
-    : channel_(loop, std::move(stream)), packer_(key, std::move(files)), choice_(pages) {}
+outgoing::outgoing(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, const page_key& key, compression pages)
+    : channel_(loop, std::move(stream)), packer_(key), choice_(pages) {}
 
 task<void> outgoing::run() {
   while (!ended_) {

@@ -31,9 +31,7 @@ namespace tidemark::migrate {
 
 class outgoing {
  public:
-  /// `files` as page_packer has them.
-  outgoing(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, const page_key& key, compression pages,
-           std::vector<int> files = {});
+  outgoing(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream, const page_key& key, compression pages);
 
   channel& wire() noexcept { return channel_; }
 

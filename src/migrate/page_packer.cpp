@@ -8,6 +8,8 @@
 #include <new>
 #include <utility>
 
+#include "migrate/zero_page.hpp"
+
 namespace tidemark::migrate {
 
 namespace {
@@ -15,24 +17,14 @@ namespace {
 /// Pages of one wire_run, at most twice this.
 constexpr std::uint64_t zero_run_max = std::uint64_t{1} << 30;
 
-// The first words decide for nearly all pages that are not zero.
-bool is_zero(const std::byte* page) noexcept {
-  std::uint64_t first[8];
-  std::memcpy(first, page, sizeof first);
-  for (const auto word : first)
-    if (word != 0) return false;
-  return std::memcmp(page, page + sizeof first, page_bytes - sizeof first) == 0;
-}
-
 bool same(const page_sum& a, const page_sum& b) noexcept { return a.low64 == b.low64 && a.high64 == b.high64; }
 
 }  // namespace
 
 void page_packer::freed::operator()(std::byte* memory) const noexcept { std::free(memory); }
 
-page_packer::page_packer(const page_key& key, std::vector<int> files)
+page_packer::page_packer(const page_key& key)
     : key_(key),
-      untouched_(std::move(files)),
       sent_(known_pages),
       staging_(static_cast<std::byte*>(std::aligned_alloc(page_bytes, pages_in_frame * page_bytes))) {
   if (!staging_) throw std::bad_alloc();
@@ -47,7 +39,8 @@ page_packer::packed_frame page_packer::next(std::vector<page_run>& runs, const s
   for (; run != runs.end(); ++run) {
     while (run->pages != 0 && staged_pages_ != pages_in_frame && made.runs.size() != frame_runs_max &&
            sums_.size() != frame_runs_max) {
-      const auto untouched = untouched_.count(run->block, run->first_page, std::min(run->pages, zero_run_max));
+      const auto untouched =
+          untouched_.count(run->block, blocks[run->block], run->first_page, std::min(run->pages, zero_run_max));
       if (untouched != 0) {
         made.zero_pages += untouched;
         append(made.runs, {run->block, page_kind::zero, run->first_page, static_cast<std::uint32_t>(untouched), 0, 0});
@@ -68,7 +61,7 @@ page_packer::packed_frame page_packer::next(std::vector<page_run>& runs, const s
 
 void page_packer::take_page(packed_frame& into, const ram_block& from, block_index block, std::uint64_t page) {
   const auto* memory = from.host + page * page_bytes;
-  if (is_zero(memory)) {
+  if (is_zero_page(memory)) {
     ++into.zero_pages;
     append(into.runs, {block, page_kind::zero, page, 1, 0, 0});
     return;

@@ -41,8 +41,7 @@ class page_packer {
     std::uint64_t pages() const noexcept { return data.size() / page_bytes + zero_pages + repeated_pages; }
   };
 
-  /// `files` as untouched_pages has them.
-  explicit page_packer(const page_key& key, std::vector<int> files = {});
+  explicit page_packer(const page_key& key);
 
   /// Before it is found out what is dirty: forgets which pages were sent, and which were never written.
   void begin_round() noexcept {

@@ -2,16 +2,30 @@
 
 #include "migrate/page_unpacker.hpp"
 
+#include <algorithm>
 #include <cstring>
+
+#include "migrate/untouched.hpp"
+#include "migrate/zero_page.hpp"
 
 namespace tidemark::migrate {
 
 namespace {
 
+/// Looked at before it is asked again whether anybody wrote those behind them.
+constexpr std::uint64_t looked_at_pages = 64;
+
 // Memory that is zero already is not written: nobody may have touched it yet, and then it takes none.
 void make_zero(std::byte* page) noexcept {
-  static constexpr std::byte zeros[page_bytes]{};
-  if (std::memcmp(page, zeros, page_bytes) != 0) std::memset(page, 0, page_bytes);
+  if (!is_zero_page(page)) std::memset(page, 0, page_bytes);
+}
+
+void make_zero(const ram_block& block, std::uint64_t page, std::uint64_t end) noexcept {
+  while (page != end) {
+    page += untouched_now(block, page, end - page);
+    const auto looked_at_end = std::min(end, page + looked_at_pages);
+    for (; page != looked_at_end; ++page) make_zero(block.host + page * page_bytes);
+  }
 }
 
 }  // namespace
@@ -38,16 +52,17 @@ result<void> page_unpacker::put(const pages_body& said, std::uint64_t payload_by
   if (said.head.how != packing::none)
     if (auto done = unpack(said, payload_bytes); !done) return done;
   sums_.clear();
-  for (const auto& run : said.runs)
+  for (const auto& run : said.runs) {
+    if (run.kind == page_kind::zero) {
+      make_zero(blocks_[run.block], run.first_page, run.first_page + run.pages);
+      continue;
+    }
     for (std::uint64_t i = 0; i != run.pages; ++i) {
       auto* page = at(run.block, run.first_page + i);
-      if (run.kind == page_kind::zero) {
-        make_zero(page);
-        continue;
-      }
       if (run.kind == page_kind::repeated) std::memmove(page, at(run.from_block, run.from_page + i), page_bytes);
       sums_.push_back(sum_of_page(page, key_));
     }
+  }
   if (XXH3_64bits(sums_.data(), sums_.size() * sizeof(page_sum)) != said.head.checksum)
     return protocol_error("the checksum of a frame's pages is wrong");
   return {};

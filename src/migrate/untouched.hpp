@@ -3,31 +3,28 @@
 // Pages that nobody ever wrote, of RAM blocks whose memory is of a file: holes of that file. They are zero, and need not be
 // looked at, which would make pages of them.
 //
-// What is said is true when it is asked, or was since forget(): who sends a page as zero by it has to send it again when it
-// was written later than that.
-//
 // Threading: one thread. Kernel interface: lseek(2), SEEK_DATA and SEEK_HOLE.
 
 #pragma once
 
-#include <tidemark/page_run.hpp>
+#include <tidemark/address_space.hpp>
 
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 namespace tidemark::migrate {
 
+/// How many pages from this one on nobody has written until now, `most` at most. 0: somebody may have written it.
+std::uint64_t untouched_now(const ram_block& block, std::uint64_t page, std::uint64_t most) noexcept;
+
+/// The same, remembered. What is said is true when it is asked, or was since forget(): who sends a page as zero by it has to
+/// send it again when it was written later than that.
 class untouched_pages {
  public:
-  /// The files of the blocks, from offset 0, in the blocks' order; empty: there are none. They stay open.
-  explicit untouched_pages(std::vector<int> files = {}) : files_(std::move(files)), known_(files_.size()) {}
-
   /// What is said from here on is true from here on.
-  void forget() noexcept { known_.assign(files_.size(), {}); }
+  void forget() noexcept { known_.clear(); }
 
-  /// How many pages from this one on nobody wrote, `most` at most. 0: somebody may have written it.
-  std::uint64_t count(block_index block, std::uint64_t page, std::uint64_t most);
+  std::uint64_t count(block_index index, const ram_block& block, std::uint64_t page, std::uint64_t most);
 
  private:
   /// Pages [from, to) that are alike.
@@ -36,10 +33,9 @@ class untouched_pages {
     std::uint64_t to = 0;
     bool is_hole = false;
   };
-  static stretch ask(int file, std::uint64_t page) noexcept;
+  static stretch ask(const ram_block& block, std::uint64_t page) noexcept;
 
-  std::vector<int> files_;
-  std::vector<stretch> known_;
+  std::vector<stretch> known_;  ///< of each block, the last that was asked for
 };
 
 }  // namespace tidemark::migrate

@@ -14,8 +14,8 @@ from .ram import Ram
 from .running import BUILT, Failed, build
 from .tidemark import Tool, plain_send
 
-GROUPS = ("random", "zero", "half", "tls", "blackout", "fd")
-PROMISED = ("vs_qemu_1", "vs_qemu_2", "vs_qemu_plain", "vs_plain_send", "vs_qemu_zero", "vs_qemu_half", "tls_vs_plain", "blackout_vs_predicted",
+GROUPS = ("random", "zero", "written", "half", "tls", "blackout", "fd")
+PROMISED = ("vs_qemu_1", "vs_qemu_2", "vs_qemu_plain", "vs_plain_send", "vs_qemu_zero", "vs_qemu_zero_written", "vs_qemu_half", "tls_vs_plain", "blackout_vs_predicted",
             "blackout_vs_qemu", "fd_handover_ms")  # fmt: skip
 HANDED_OVER = 8 << 30
 QEMU_WAYS = (Way(0), Way(1), Way(2))
@@ -40,6 +40,14 @@ def in_turn(works, turns):
     return given
 
 
+def before(first, work):
+    def both():
+        first()
+        return work()
+
+    return both
+
+
 def column(given, name, field):
     return [one[field] for one in given[name]]
 
@@ -48,12 +56,16 @@ def middle(given, name, field):
     return statistics.median(column(given, name, field)) if name in given else None
 
 
+def best(given, names, field):
+    """By turn."""
+    return [max(turn) for turn in zip(*(column(given, name, field) for name in names))]
+
+
 def ratio(given, ours, others, field="bytes_per_s"):
-    """Ours to the best of the others, by turn, then the middle; None without ours."""
-    if ours not in given:
+    """The best of ours to the best of the others, by turn, then the middle; None without ours."""
+    if ours[0] not in given:
         return None
-    best = [max(turn) for turn in zip(*(column(given, other, field) for other in others))]
-    return round(statistics.median(mine / other for mine, other in zip(column(given, ours, field), best)), 3)
+    return round(statistics.median(mine / other for mine, other in zip(best(given, ours, field), best(given, others, field))), 3)
 
 
 class Bench:
@@ -84,7 +96,10 @@ class Bench:
         with Ram(self.asked.memory) as source, Ram(self.asked.memory) as destination:
             source.fill(kind)
             destination.fill("zero")
-            given = in_turn(works_of(source, destination), self.asked.turns)
+            works = works_of(source, destination)
+            if kind == "untouched":
+                works = {name: before(lambda: (source.untouch(), destination.untouch()), work) for name, work in works.items()}
+            given = in_turn(works, self.asked.turns)
         print(f"{kind} memory, {self.asked.memory >> 20} MiB        GB/s: middle   least    most")
         for name in given:
             rates = [rate / 1e9 for rate in column(given, name, "bytes_per_s")]
@@ -99,20 +114,24 @@ class Bench:
             return self.by_us(source, destination, 1, 2) | self.by_qemu(source, destination, *QEMU_WAYS) | plain
 
         given = self.measure_throughput("random", works)
-        self.figures["vs_qemu_1"] = ratio(given, "tidemark 1", ["qemu multifd 1"])
-        self.figures["vs_qemu_2"] = ratio(given, "tidemark 2", ["qemu multifd 2"])
-        self.figures["vs_qemu_plain"] = ratio(given, "tidemark 1", ["qemu plain"])
-        self.figures["vs_plain_send"] = ratio(given, "tidemark 1", ["plain send"])
+        self.figures["vs_qemu_1"] = ratio(given, ["tidemark 1"], ["qemu multifd 1"])
+        self.figures["vs_qemu_2"] = ratio(given, ["tidemark 2"], ["qemu multifd 2"])
+        self.figures["vs_qemu_plain"] = ratio(given, ["tidemark 1"], ["qemu plain"])
+        self.figures["vs_plain_send"] = ratio(given, ["tidemark 1"], ["plain send"])
 
     def measure_zero(self):
-        self.figures["vs_qemu_zero"] = self.measure_against_best("zero")
+        self.figures["vs_qemu_zero"] = self.measure_against_best("untouched")
+
+    def measure_written(self):
+        self.figures["vs_qemu_zero_written"] = self.measure_against_best("zero")
 
     def measure_half(self):
         self.figures["vs_qemu_half"] = self.measure_against_best("half")
 
     def measure_against_best(self, kind):
-        given = self.measure_throughput(kind, lambda *rams: self.by_us(*rams, 1) | self.by_qemu(*rams, *QEMU_WAYS))
-        return ratio(given, "tidemark 1", [f"qemu {way}" for way in QEMU_WAYS])
+        """Each side's best way, in each turn."""
+        given = self.measure_throughput(kind, lambda *rams: self.by_us(*rams, 1, 2) | self.by_qemu(*rams, *QEMU_WAYS))
+        return ratio(given, ["tidemark 1", "tidemark 2"], [f"qemu {way}" for way in QEMU_WAYS])
 
     def measure_tls(self):
         if self.tool is None:
@@ -121,7 +140,7 @@ class Bench:
         def works(source, destination):
             return self.by_us(source, destination, 1) | {"tidemark tls": lambda: self.tool.throughput(source, destination, 1, tls=True)}
 
-        self.figures["tls_vs_plain"] = ratio(self.measure_throughput("random", works), "tidemark tls", ["tidemark 1"])
+        self.figures["tls_vs_plain"] = ratio(self.measure_throughput("random", works), ["tidemark tls"], ["tidemark 1"])
 
     # --- blackout ---
 
@@ -151,10 +170,10 @@ class Bench:
             self.figures |= {f"{name.replace(' ', '_')}_{field}": round(value, 1) for field, value in told.items()}
         print(flush=True)
         if self.tool:
-            best = min((f"qemu {way}" for way in QEMU_WAYS), key=lambda name: middle(given, name, "blackout_ms"))
+            rival = min((f"qemu {way}" for way in QEMU_WAYS), key=lambda name: middle(given, name, "blackout_ms"))
             self.figures["blackout_vs_predicted"] = round(statistics.median(one["blackout_ms"] / one["predicted_blackout_ms"] for one in given["tidemark"]), 3)
-            self.figures["blackout_vs_qemu"] = round(middle(given, "tidemark", "blackout_ms") / middle(given, best, "blackout_ms"), 3)
-            self.figures["blackout_of_qemu"] = best.removeprefix("qemu ")
+            self.figures["blackout_vs_qemu"] = round(middle(given, "tidemark", "blackout_ms") / middle(given, rival, "blackout_ms"), 3)
+            self.figures["blackout_of_qemu"] = rival.removeprefix("qemu ")
         self.figures["guest_dirty_rate_migrating"] = round(statistics.median(one["dirty_rate"] for way in QEMU_WAYS for one in given[f"qemu {way}"]))
 
     def measure_fd(self):

@@ -36,10 +36,18 @@ class Ram:
         os.close(self.file)
 
     def fill(self, kind):
-        """zero; random: nothing compresses it; half: every other page, by chance, is zero."""
+        """zero; untouched: the same, and nobody ever wrote it; random: nothing compresses it; half: every other page, by chance, is zero."""
+        if kind == "untouched":
+            return self.untouch()
         chance = random.Random(kind)
         for at in range(0, self.size, CHUNK):
             self.memory[at : at + CHUNK] = chunk(kind, min(CHUNK, self.size - at), chance)
+        return self
+
+    def untouch(self):
+        """As it is in a guest that was just made: holes, which become pages when somebody looks."""
+        os.ftruncate(self.file, 0)
+        os.ftruncate(self.file, self.size)
         return self
 
     def scribble(self):
