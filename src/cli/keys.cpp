@@ -60,15 +60,16 @@ const std::array table{
     key{"migration", "recovery_ms", "--recovery-ms", "COUNT", "how long a broken connection is tried anew",
         number_rule{&settings::recovery_ms, 0, 3600000, "milliseconds"}},
     key{"identity", "certificate", "--tls-certificate", "FILE", "PEM: this side's certificate",
-        path_rule{&migration_identity::certificate}},
+        text_rule{&migration_identity::certificate, "a file"}},
     key{"identity", "key", "--tls-key", "FILE", "PEM: its key, readable by nobody else",
-        path_rule{&migration_identity::key}},
+        text_rule{&migration_identity::key, "a file"}},
     key{"identity", "authority", "--tls-authority", "FILE", "PEM: who must have signed the other side's certificate",
-        path_rule{&migration_identity::authority}},
-    key{"identity", "peer_name", "--tls-peer-name", "NAME", "name in the destination's certificate, if not its host",
-        path_rule{&migration_identity::peer_name}},
+        text_rule{&migration_identity::authority, "a file"}},
+    key{"identity", "peer_name", "--tls-peer-name", "NAME",
+        "name in the destination's certificate, if it is not the host of its address",
+        text_rule{&migration_identity::peer_name, "a host's name or address"}},
     key{"identity", "psk", "--psk", "FILE", "a key that both sides have instead: 32 hexadecimal digits or more",
-        path_rule{&migration_identity::psk}},
+        text_rule{&migration_identity::psk, "a file"}},
     key{"bench", "kernel", "--kernel", "WHICH", "whose VFIO answers: the one in this program, or this host's",
         choice_rule<kernel_choice>{&settings::bench_kernel, kernel_words}},
     key{"bench", "memory", "--memory", "SIZE", "memory that is mapped; a multiple of 2MiB",
@@ -110,7 +111,7 @@ std::string range_of(const choice_rule<Choice>& rule) {
   }
   return list;
 }
-std::string range_of(const path_rule&) { return "any text; empty for none"; }
+std::string range_of(const text_rule& rule) { return std::string(rule.what); }
 std::string range_of(const endpoint_rule&) { return "HOST:PORT, or [HOST]:PORT for IPv6, port 0 to 65535"; }
 
 std::string text_of(const number_rule& rule, const settings& from) { return std::to_string(from.*rule.field); }
@@ -123,9 +124,9 @@ template <class Choice>
 std::string text_of(const choice_rule<Choice>& rule, const settings& from) {
   return std::string(rule.words[static_cast<std::size_t>(from.*rule.field)]);
 }
-std::string text_of(const path_rule& rule, const settings& from) {
-  const auto& path = from.identity.*rule.field;
-  return path.empty() ? "none" : path;
+std::string text_of(const text_rule& rule, const settings& from) {
+  const auto& text = from.identity.*rule.field;
+  return text.empty() ? "none" : text;
 }
 std::string text_of(const endpoint_rule& rule, const settings& from) { return from.*rule.field; }
 
@@ -188,7 +189,7 @@ checked<void> put(const choice_rule<Choice>& rule, settings& target, const writt
   return {};
 }
 
-checked<void> put(const path_rule& rule, settings& target, const written& value) {
+checked<void> put(const text_rule& rule, settings& target, const written& value) {
   const auto* text = std::get_if<std::string>(&value);
   if (!text) return problem{as_written(value) + " is an integer, not a string"};
   target.identity.*rule.field = *text;

@@ -42,8 +42,9 @@ struct choice_rule {  ///< one of these words; the value is the word's place
   Choice settings::*field;
   std::span<const std::string_view> words;
 };
-struct path_rule {  ///< a file; empty: none
+struct text_rule {  ///< any; empty: none
   std::string migration_identity::*field;
+  std::string_view what;
 };
 struct endpoint_rule {
   std::string settings::*field;
@@ -56,7 +57,7 @@ struct key {
   std::string_view metavar;  ///< what --help calls the value
   std::string_view meaning;  ///< for --help
   std::variant<number_rule, size_rule, limit_rule, choice_rule<kernel_choice>, choice_rule<log_level>,
-               choice_rule<page_kind>, choice_rule<compression>, path_rule, endpoint_rule>
+               choice_rule<page_kind>, choice_rule<compression>, text_rule, endpoint_rule>
       rule;
 
   std::string full_name() const { return std::string(table) + "." + std::string(name); }

@@ -6,6 +6,7 @@
 
 #include <tidemark/error.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,8 @@ namespace tidemark::cli {
 struct migration_words {
   std::string address;
   std::vector<std::string> ram;
-  std::string device;
-  std::string report;
+  std::optional<std::string> device;
+  std::optional<std::string> report;
   bool plain = false;
 };
 

@@ -82,11 +82,8 @@ The device's group is taken for as long, and the device is opened and closed man
 that nothing uses. The memory is the program's own, and no device is told to touch it.
 
 Examples:
-  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map --json
-  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map --kernel linux --device 0000:01:00.0 --pages thp --svg map.svg
-  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
   tidemark bench map --pattern burst --map-size 64KiB
 
 Exit status: 0 it was measured, 1 it could not be (standard error says why), 2 it was asked for wrongly.)";

@@ -69,9 +69,20 @@ BOOST_AUTO_TEST_CASE(defaults_are_those_of_the_file) {
   BOOST_TEST((chosen.kernel == kernel_choice::model));
   BOOST_TEST(chosen.address == "127.0.0.1:0");
   BOOST_TEST(chosen.downtime_ms == 300u);
-  BOOST_TEST(chosen.bandwidth_bytes.value() == 400ull << 20);
+  BOOST_TEST(chosen.demo_bandwidth_bytes.value() == 400ull << 20);
+  BOOST_TEST(chosen.guest_memory_bytes == 1ull << 30);
+  BOOST_TEST(chosen.guest_cpu_rate_bytes == 0u);
+  BOOST_TEST(chosen.guest_device_rate_bytes == 32ull << 20);
+  BOOST_TEST(chosen.guest_seed == 1u);
+  BOOST_TEST(!chosen.bandwidth_bytes.has_value());
   BOOST_TEST(chosen.rounds_max == 30u);
-  BOOST_TEST(chosen.batch_pages == 256u);
+  BOOST_TEST(chosen.batch_pages == 1024u);
+  BOOST_TEST(chosen.channels == 1u);
+  BOOST_TEST((chosen.pages == tidemark::compression::automatic));
+  BOOST_TEST(chosen.recovery_ms == 10000u);
+  for (const auto* file : {&chosen.identity.certificate, &chosen.identity.key, &chosen.identity.authority,
+                           &chosen.identity.peer_name, &chosen.identity.psk})
+    BOOST_TEST(*file == "");
   BOOST_TEST((chosen.bench_kernel == kernel_choice::model));
   BOOST_TEST(chosen.bench_memory_bytes == 1ull << 30);
   BOOST_TEST((chosen.bench_pages == page_kind::small));
@@ -103,12 +114,17 @@ BOOST_AUTO_TEST_CASE(every_key_of_the_file_has_its_unit_and_range_in_its_comment
 BOOST_AUTO_TEST_CASE(a_file_overrides_what_it_names_and_nothing_else) {
   auto chosen = defaults().value();
   tidemark::cli::test::temporary_tree tree;
-  const auto path =
-      tree.file("/mine.toml", "[demo]\nmemory = 8388608\nkernel = \"linux\"\n[migration]\nbandwidth = \"unlimited\"\n");
+  const auto path = tree.file("/mine.toml",
+                              "[demo]\nmemory = 8388608\nkernel = \"linux\"\n[migration]\nbandwidth = \"5MiB\"\n"
+                              "compression = \"zstd\"\n[identity]\npsk = \"/etc/key\"\n");
   BOOST_REQUIRE(override_from(chosen, path).has_value());
   BOOST_TEST(chosen.memory_bytes == 8388608u);
   BOOST_TEST((chosen.kernel == kernel_choice::host));
-  BOOST_TEST(!chosen.bandwidth_bytes.has_value());
+  BOOST_TEST(chosen.bandwidth_bytes.value() == 5u << 20);
+  BOOST_TEST((chosen.pages == tidemark::compression::zstd));
+  BOOST_TEST(chosen.identity.psk == "/etc/key");
+  BOOST_TEST(chosen.identity.key == "");
+  BOOST_TEST(chosen.demo_bandwidth_bytes.value() == 400ull << 20);
   BOOST_TEST(chosen.blocks == 4u);
   BOOST_TEST(chosen.origins.at("demo.memory") == path + ":2:10");
 }
@@ -122,11 +138,12 @@ BOOST_AUTO_TEST_CASE(a_wrong_file_changes_nothing) {
 
 BOOST_AUTO_TEST_CASE(unknown_keys_and_tables_are_refused_where_they_stand) {
   BOOST_TEST(refused("[migration]\n  rounds = 3\n") ==
-             "f.toml:2:3: unknown key \"rounds\" in [migration]; allowed: downtime_ms, bandwidth, rounds_max, batch_pages");
+             "f.toml:2:3: unknown key \"rounds\" in [migration]; allowed: downtime_ms, bandwidth, rounds_max, batch_pages, "
+             "channels, compression, recovery_ms");
   BOOST_TEST(refused("\n[demos]\nseed = 1\n") ==
-             "f.toml:2:2: unknown table \"demos\"; allowed: [demo], [migration], [bench], [log]");
+             "f.toml:2:2: unknown table \"demos\"; allowed: [demo], [guest], [migration], [identity], [bench], [log]");
   BOOST_TEST(refused("seed = 1\n") ==
-             "f.toml:1:1: key \"seed\" is in no table; allowed: [demo], [migration], [bench], [log]");
+             "f.toml:1:1: key \"seed\" is in no table; allowed: [demo], [guest], [migration], [identity], [bench], [log]");
   BOOST_TEST(refused("log = 3\n") == "f.toml:1:1: \"log\" is an integer, not a table; write [log] on a line of its own");
 }
 
@@ -138,6 +155,9 @@ BOOST_AUTO_TEST_CASE(wrong_types_are_refused_where_they_stand) {
   BOOST_TEST(refused("[demo]\nblocks = 4.0\n") ==
              "f.toml:2:10: blocks: a number with a fraction cannot be used here; allowed: 1 to 64 blocks");
   BOOST_TEST(refused("[demo]\nkernel = 1\n") == "f.toml:2:10: kernel: 1 is not known; allowed: \"model\" or \"linux\"");
+  BOOST_TEST(refused("[identity]\npsk = 1\n") == "f.toml:2:7: psk: 1 is an integer, not a string; allowed: a file");
+  BOOST_TEST(refused("[migration]\ncompression = 3\n") ==
+             "f.toml:2:15: compression: 3 is not known; allowed: \"auto\", \"none\", \"lz4\" or \"zstd\"");
   BOOST_TEST(refused("[demo]\naddress = 1\n")
                  .starts_with("f.toml:2:11: address: 1 is an integer, not a string; allowed: HOST:PORT"));
   BOOST_TEST(
@@ -155,6 +175,11 @@ BOOST_AUTO_TEST_CASE(values_out_of_range_are_refused_where_they_stand) {
              "f.toml:2:10: memory: \"9TiB\" is out of range; allowed: 4KiB to 8TiB of memory");
   BOOST_TEST(refused("[demo]\nmemory = -4096\n") ==
              "f.toml:2:10: memory: -4096 is out of range; allowed: 4KiB to 8TiB of memory");
+  BOOST_TEST(refused("[migration]\nchannels = 65\n") ==
+             "f.toml:2:12: channels: 65 is out of range; allowed: 1 to 64 channels");
+  BOOST_TEST(refused("[migration]\nrecovery_ms = 3600001\n") ==
+             "f.toml:2:15: recovery_ms: 3600001 is out of range; allowed: 0 to 3600000 milliseconds");
+  BOOST_TEST(refused("[guest]\nmemory = 0\n") == "f.toml:2:10: memory: 0 is out of range; allowed: 4KiB to 8TiB of memory");
   BOOST_TEST(refused("[migration]\nbandwidth = \"1KiB\"\n") ==
              "f.toml:2:13: bandwidth: \"1KiB\" is out of range; allowed: 1MiB to 1TiB a second, or \"unlimited\"");
 }
