@@ -26,6 +26,8 @@ migration_options options_of(const settings& chosen) {
   options.downtime_target = std::chrono::milliseconds(chosen.downtime_ms);
   options.bandwidth_bytes_per_s = chosen.demo_bandwidth_bytes.value_or(0);
   options.rounds_max = static_cast<std::uint32_t>(chosen.rounds_max);
+  options.pages = chosen.pages;
+  options.recovery_window = std::chrono::milliseconds(chosen.recovery_ms);
   options.compare = true;
   return options;
 }
@@ -66,10 +68,13 @@ class source_side {
     const any_io_executor executor = loop_.get_executor();
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
     view_.begin(request_, vm_.test_device()->group());
-    stream_.emplace(vm_.space(), vm_.cpu_sources(), dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
-    leaving_.emplace(migration_source::parts{executor, vm_.space(), *stream_, vm_},
-                     migration_peer{.address = "tcp:" + address, .plain = true}, options_of(request_.config),
-                     [this](const migration_progress& now) { view_.progress(now); });
+    stream_.emplace(vm_.space(), vm_.cpu_sources(),
+                    dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
+    leaving_.emplace(
+        migration_source::parts{executor, vm_.space(), *stream_, vm_},
+        migration_peer{
+            .address = "tcp:" + address, .channels = static_cast<unsigned>(request_.config.channels), .plain = true},
+        options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
     vm_.start();
     auto done = co_await leaving_->async_run(resume_on{executor});
     if (!done) co_return done.error();
