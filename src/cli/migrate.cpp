@@ -6,9 +6,10 @@
 #include <tidemark/kernel.hpp>
 #include <tidemark/migration_source.hpp>
 
+#include <boost/json/object.hpp>
+
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <optional>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/end_signals.hpp"
 #include "cli/kernel_of.hpp"
 #include "cli/log.hpp"
 #include "cli/migration_html.hpp"
@@ -79,6 +81,16 @@ std::string now_in_words() {
   return text;
 }
 
+error cannot_write(const std::string& report) {
+  return kernel_error(operation::migrate, errno, {}, "--report: cannot write " + report);
+}
+
+/// Asked before anything has begun: a guest that has gone cannot be sent again for the page.
+result<void> check_report(const std::string& report) {
+  if (report.empty() || std::ofstream(report, std::ios::app)) return {};
+  return cannot_write(report);
+}
+
 /// What is shown of it while it runs, and kept of it for the page.
 class shown_migration {
  public:
@@ -101,11 +113,17 @@ class shown_migration {
     record_->add(now);
   }
 
+  /// Of the guest's device, when it was paused: the destination tells the same.
+  void device(const std::string& name, std::uint64_t doorbells) {
+    if (request_.json) return view_.put(boost::json::object{{"event", "device"}, {"name", name}, {"doorbells", doorbells}});
+    own_.rows.emplace_back("device", name + " stopped after " + std::to_string(doorbells) + " doorbells");
+  }
+
   /// Whether the page, if one was asked for, could be written.
   bool finish(const result<migration_summary>& outcome) {
     if (!record_) record_.emplace(subject_);
     if (outcome) {
-      view_.summary(*outcome);
+      view_.summary(*outcome, own_);
       record_->finish(*outcome);
     } else {
       view_.failed(outcome.error());
@@ -119,12 +137,13 @@ class shown_migration {
     std::ofstream file(request_.report, std::ios::binary | std::ios::trunc);
     file << migration_html(*record_);
     file.close();
-    if (!file) log(log_level::error, "--report: cannot write " + request_.report + ": " + std::strerror(errno));
+    if (!file) log(log_level::error, cannot_write(request_.report).message());
     return !file.fail();
   }
 
   const migrate_request& request_;
   migration_view view_;
+  own_summary own_;
   migration_subject subject_;
   std::optional<migration_record> record_;
 };
@@ -133,12 +152,14 @@ class shown_migration {
 class leaving {
  public:
   leaving(ring::uring_loop& loop, kernel::files& kernel, const migrate_request& request, shown_migration& view,
-          guest_plan plan)
-      : loop_(loop), request_(request), view_(view), vm_(loop, kernel, std::move(plan)) {}
+          guest_plan plan, end_signals& signals)
+      : loop_(loop), request_(request), view_(view), signals_(signals), vm_(loop, kernel, std::move(plan)) {}
 
   task<void> run() {
+    signals_.listen(loop_, [this] { cancel(); });
     outcome_ = co_await migrate();
     co_await vm_.stop();
+    co_await signals_.close();
     loop_.stop();
   }
 
@@ -154,8 +175,20 @@ class leaving {
             .executor = here.where, .space = vm_.space(), .stream = *stream_, .vm = vm_, .devices = devices()},
         request_.to, options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
     view_.begin(vm_.space().blocks());
+    if (cancelled_) source_->cancel();
     vm_.start();
-    co_return co_await source_->async_run(here);
+    auto done = co_await source_->async_run(here);
+    if (done) tell_device();
+    co_return done;
+  }
+
+  void cancel() {
+    cancelled_ = true;
+    if (source_) source_->cancel();
+  }
+
+  void tell_device() {
+    if (const auto doorbells = vm_.doorbells_at_pause()) view_.device(vm_.test_device()->name(), *doorbells);
   }
 
   std::vector<device> devices() const {
@@ -167,6 +200,8 @@ class leaving {
   ring::uring_loop& loop_;
   const migrate_request& request_;
   shown_migration& view_;
+  end_signals& signals_;
+  bool cancelled_ = false;
   synthetic_guest vm_;
   std::optional<dirty_stream> stream_;
   std::optional<migration_source> source_;
@@ -174,12 +209,14 @@ class leaving {
 };
 
 result<migration_summary> migrate(const migrate_request& request, shown_migration& view) {
+  if (auto writable = check_report(request.report); !writable) return writable.error();
+  end_signals signals;
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
   auto plan = plan_of(request);
   if (!plan) return plan.error();
   const kernel_of kernel(request.config.kernel);
-  leaving guest_and_migration(**loop, kernel.files(), request, view, std::move(*plan));
+  leaving guest_and_migration(**loop, kernel.files(), request, view, std::move(*plan), signals);
   ring::start(guest_and_migration.run());
   if (auto ran = (*loop)->run(); !ran) return ran.error();
   return guest_and_migration.outcome();

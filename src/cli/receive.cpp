@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/end_signals.hpp"
 #include "cli/guest_memory.hpp"
 #include "cli/human.hpp"
 #include "cli/kernel_of.hpp"
@@ -96,21 +97,25 @@ void tell_listening(const receive_request& request, migration_view& view, const 
 /// What lives on the loop: the guest's place, its device, and who takes it in.
 class arriving {
  public:
-  arriving(ring::uring_loop& loop, kernel::files& kernel, const receive_request& request, migration_view& view)
+  arriving(ring::uring_loop& loop, kernel::files& kernel, const receive_request& request, migration_view& view,
+           end_signals& signals)
       : loop_(loop),
         request_(request),
         view_(view),
+        signals_(signals),
         vm_(loop.get_executor()),
         host_(kernel, thread_workers(), {.warn = [](const error& what) { log(log_level::warning, what.message()); }}),
         space_(loop.get_executor(), host_) {}
 
   task<void> run() {
+    signals_.listen(loop_, [this] { cancel(); });
     outcome_ = co_await take_in();
     if (device_) {
       tell_device();
       if (auto detached = co_await space_.async_detach(*device_, resume_on{loop_.get_executor()}); !detached)
         log(log_level::error, detached.error().message());
     }
+    co_await signals_.close();
     loop_.stop();
   }
 
@@ -133,8 +138,14 @@ class arriving {
     auto listening = migration_destination::listen(std::move(parts), request_.at);
     if (!listening) co_return listening.error();
     destination_ = std::move(*listening);
+    if (cancelled_) destination_->cancel();
     if (!request_.at.address.starts_with("file:")) tell_listening(request_, view_, destination_->address());
     co_return co_await destination_->async_run(here);
+  }
+
+  void cancel() {
+    cancelled_ = true;
+    if (destination_) destination_->cancel();
   }
 
   static void tell_refused(const error& stranger) { log(log_level::warning, "refused a connection: " + stranger.message()); }
@@ -153,6 +164,8 @@ class arriving {
   ring::uring_loop& loop_;
   const receive_request& request_;
   migration_view& view_;
+  end_signals& signals_;
+  bool cancelled_ = false;
   arrived_guest vm_;
   host host_;
   address_space space_;
@@ -162,10 +175,11 @@ class arriving {
 };
 
 result<migration_arrival> receive(const receive_request& request, migration_view& view) {
+  end_signals signals;
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
   const kernel_of kernel(request.config.kernel);
-  arriving guest_and_device(**loop, kernel.files(), request, view);
+  arriving guest_and_device(**loop, kernel.files(), request, view, signals);
   ring::start(guest_and_device.run());
   if (auto ran = (*loop)->run(); !ran) return ran.error();
   return guest_and_device.outcome();

@@ -203,9 +203,19 @@ void synthetic_guest::start_pause(completion<void> done) {
   auto finished = std::make_shared<completion<void>>(std::move(done));
   device_driver_->pause([this, finished] {
     boost::asio::post(executor_, [this, finished] {
-      cpu_->pause([this, finished] { boost::asio::post(executor_, [finished] { std::move (*finished)(result<void>{}); }); });
+      cpu_->pause([this, finished] {
+        boost::asio::post(executor_, [this, finished] {
+          note_doorbells();
+          std::move (*finished)(result<void>{});
+        });
+      });
     });
   });
+}
+
+void synthetic_guest::note_doorbells() {
+  tidemark_test_state state{};
+  if (device_ && kernel_.read(device_->file(), &state, sizeof state) == sizeof state) doorbells_at_pause_ = state.doorbells;
 }
 
 void synthetic_guest::start_resume(completion<void> done) {

@@ -75,11 +75,14 @@ class synthetic_guest final : public guest {
   std::vector<cpu_dirty_source*> cpu_sources() const;
   const std::optional<device>& test_device() const noexcept { return device_; }
   guest_activity activity() const;
+  /// How often the device's doorbell had been rung when the guest was last paused: what the device's state says, too.
+  std::optional<std::uint64_t> doorbells_at_pause() const noexcept { return doorbells_at_pause_; }
 
  private:
   ring::task<result<void>> add_memory();
   ring::task<result<void>> attach_device();
   void choose_cpu_source();
+  void note_doorbells();
   region stays(block_index block) const;
   region comes_and_goes(block_index block) const;
   ring::task<void> change_regions();
@@ -104,6 +107,7 @@ class synthetic_guest final : public guest {
   bool changing_regions_ = false;
   bool region_task_ended_ = true;
   std::uint64_t region_changes_ = 0;
+  std::optional<std::uint64_t> doorbells_at_pause_;
   std::atomic<std::uint64_t> refused_dma_ = 0;
   std::atomic<unsigned> throttle_percent_ = 0;
   double throttled_pages_ = 0;  ///< that the CPU may write in a part
