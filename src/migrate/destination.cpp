@@ -149,9 +149,12 @@ task<void> destination::greet(connection from, const frame& first) {
   }
   bool resumed = false;
   auto begun = co_await begin(from, *said, resumed);
+  if (!begun && !session_) {
+    end(begun.error());  // which the source hears as it is left: it is no stranger
+    co_return;
+  }
   if (!begun) {
     co_await refuse_stranger(from, begun.error());
-    if (!session_) end(begun.error());
     co_return;
   }
   co_await serve_control(from, said->attempt, resumed);
