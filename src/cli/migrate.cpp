@@ -53,7 +53,7 @@ result<guest_plan> plan_of(const migrate_request& request) {
                   .device_rate_bytes = chosen.guest_device_rate_bytes,
                   .seed = chosen.guest_seed};
   for (const auto& file : request.ram) {
-    auto memory = guest_memory::of_file(file);
+    auto memory = guest_memory::of_file(file, file);
     if (!memory) return memory.error();
     plan.memory.push_back(std::move(*memory));
   }
@@ -112,6 +112,9 @@ class shown_migration {
     view_.progress(now);
     record_->add(now);
   }
+
+  /// Nothing was begun.
+  void refuse(const error& why) { view_.failed(why); }
 
   /// Of the guest's device, when it was paused: the destination tells the same.
   void device(const std::string& name, std::uint64_t doorbells) {
@@ -209,7 +212,6 @@ class leaving {
 };
 
 result<migration_summary> migrate(const migrate_request& request, shown_migration& view) {
-  if (auto writable = check_report(request.report); !writable) return writable.error();
   end_signals signals;
   auto loop = ring::uring_loop::make();
   if (!loop) return loop.error();
@@ -226,6 +228,10 @@ result<migration_summary> migrate(const migrate_request& request, shown_migratio
 
 int run_migrate(const migrate_request& request) {
   shown_migration view(request);
+  if (const auto writable = check_report(request.report); !writable) {
+    view.refuse(writable.error());
+    return 1;
+  }
   const auto outcome = migrate(request, view);
   const bool told = view.finish(outcome);
   return outcome && told ? 0 : 1;

@@ -42,7 +42,7 @@ class arrived_guest final : public guest {
   /// Before anybody sends: what is wrong with them is said at once, and nobody waits for their pages.
   result<void> open(const std::vector<std::string>& files) {
     for (const auto& file : files) {
-      auto memory = guest_memory::of_file(file);
+      auto memory = guest_memory::of_file(file, file);
       if (!memory) return memory.error();
       files_.push_back(std::move(*memory));
     }
@@ -62,6 +62,7 @@ class arrived_guest final : public guest {
         return kernel_error(operation::migrate, EINVAL, {},
                             made->name + " has " + std::to_string(made->size) + " bytes, RAM block " + block.name + " has " +
                                 std::to_string(block.size));
+      made->name = block.name;
       blocks.push_back(std::move(*made));
     }
     return blocks;
@@ -94,6 +95,16 @@ void tell_listening(const receive_request& request, migration_view& view, const 
   }
 }
 
+void tell_arrived(const receive_request& request, migration_view& view, const migration_arrival& arrived) {
+  if (request.json) {
+    view.put(boost::json::object{{"event", "arrived"}, {"received_bytes", arrived.received_bytes}});
+  } else {
+    const bool handed_over = request.at.address.starts_with("fd:");
+    view.put("The guest arrived: " +
+             (handed_over ? "its memory was handed over" : human_bytes(arrived.received_bytes) + " of pages"));
+  }
+}
+
 /// What lives on the loop: the guest's place, its device, and who takes it in.
 class arriving {
  public:
@@ -110,6 +121,7 @@ class arriving {
   task<void> run() {
     signals_.listen(loop_, [this] { cancel(); });
     outcome_ = co_await take_in();
+    if (outcome_) tell_arrived(request_, view_, *outcome_);
     if (device_) {
       tell_device();
       if (auto detached = co_await space_.async_detach(*device_, resume_on{loop_.get_executor()}); !detached)
@@ -185,24 +197,12 @@ result<migration_arrival> receive(const receive_request& request, migration_view
   return guest_and_device.outcome();
 }
 
-void tell_arrived(const receive_request& request, migration_view& view, const migration_arrival& arrived) {
-  if (request.json) {
-    view.put(boost::json::object{{"event", "arrived"}, {"received_bytes", arrived.received_bytes}});
-  } else {
-    view.put("The guest arrived: " + human_bytes(arrived.received_bytes) + " of pages");
-  }
-}
-
 }  // namespace
 
 int run_receive(const receive_request& request) {
   migration_view view(request.json, {});
   const auto outcome = receive(request, view);
-  if (outcome) {
-    tell_arrived(request, view, *outcome);
-  } else {
-    view.failed(outcome.error());
-  }
+  if (!outcome) view.failed(outcome.error());
   return outcome ? 0 : 1;
 }
 
