@@ -99,7 +99,7 @@ class playing_stream final : public ring::byte_stream {
   ring::task<result<void>> read(std::span<iovec> parts) override {
     for (const auto& part : parts) {
       const auto now = std::min(part.iov_len, what_.size() - at_);
-      std::memcpy(part.iov_base, what_.data() + at_, now);
+      if (now != 0) std::memcpy(part.iov_base, what_.data() + at_, now);
       at_ += now;
       if (now != part.iov_len) co_return make_error(operation::receive, errc::peer_closed);
     }
