@@ -33,7 +33,7 @@ result<guest_memory> guest_memory::make_shared(std::string name, std::uint64_t b
   return map(std::move(name), bytes, std::move(file));
 }
 
-result<guest_memory> guest_memory::of_file(std::string name, const std::string& path) {
+result<guest_memory> guest_memory::of_file(const std::string& path) {
   ring::descriptor file(open(path.c_str(), O_RDWR | O_CLOEXEC));
   struct stat about {};
   if (!file || fstat(file.get(), &about) != 0) return kernel_error(operation::add_region, errno, {}, "--ram: " + path);
@@ -41,7 +41,7 @@ result<guest_memory> guest_memory::of_file(std::string name, const std::string& 
   if (!S_ISREG(about.st_mode) || bytes == 0 || bytes % page_bytes != 0)
     return kernel_error(operation::add_region, EINVAL, {},
                         "--ram: " + path + " is no file of whole pages (4KiB); make one with: truncate -s 2GiB " + path);
-  auto mapped = map(std::move(name), bytes, std::move(file));
+  auto mapped = map(path, bytes, std::move(file));
   if (mapped) mapped->populate();
   return mapped;
 }

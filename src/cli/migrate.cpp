@@ -2,7 +2,6 @@
 
 #include "cli/migrate.hpp"
 
-#include <unistd.h>
 #include <tidemark/kernel.hpp>
 #include <tidemark/migration_source.hpp>
 
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "cli/end_signals.hpp"
+#include "cli/host_name.hpp"
 #include "cli/kernel_of.hpp"
 #include "cli/log.hpp"
 #include "cli/migration_html.hpp"
@@ -53,7 +53,7 @@ result<guest_plan> plan_of(const migrate_request& request) {
                   .device_rate_bytes = chosen.guest_device_rate_bytes,
                   .seed = chosen.guest_seed};
   for (const auto& file : request.ram) {
-    auto memory = guest_memory::of_file(file, file);
+    auto memory = guest_memory::of_file(file);
     if (!memory) return memory.error();
     plan.memory.push_back(std::move(*memory));
   }
@@ -64,12 +64,6 @@ result<guest_plan> plan_of(const migrate_request& request) {
   if (!memory) return memory.error();
   plan.memory.push_back(std::move(*memory));
   return plan;
-}
-
-std::string this_host() {
-  char name[256] = {};
-  ::gethostname(name, sizeof name - 1);
-  return name;
 }
 
 std::string now_in_words() {
@@ -97,7 +91,7 @@ class shown_migration {
   explicit shown_migration(const migrate_request& request)
       : request_(request), view_(request.json, std::chrono::milliseconds(request.config.downtime_ms)) {
     subject_.target = request.to.address;
-    subject_.source_host = this_host();
+    subject_.source_host = host_name();
     subject_.began = now_in_words();
     subject_.channels = request.to.channels;
     subject_.options = options_of(request.config);

@@ -70,14 +70,18 @@ std::string parts_words(const blackout_parts& parts) {
 
 /// Rows that say nothing are left out.
 std::vector<std::pair<std::string, std::string>> rows_of(const migration_summary& done) {
-  std::vector<std::pair<std::string, std::string>> rows{
-      {"rounds",
-       std::to_string(done.rounds) + " of pre-copy, then stop-and-copy of " + human_bytes(done.stop_and_copy_bytes)},
-      {"sent", human_bytes(done.sent_bytes) + " in " + human_time(done.total) +
-                   (done.channels > 1 ? " over " + std::to_string(done.channels) + " channels" : std::string())}};
+  std::vector<std::pair<std::string, std::string>> rows;
+  if (done.rounds == 0 && done.sent_bytes == 0) {
+    rows.emplace_back("handed over", human_bytes(done.total_bytes) + " in " + human_time(done.total) + ", nothing copied");
+  } else {
+    rows.emplace_back("rounds", std::to_string(done.rounds) + " of pre-copy, then stop-and-copy of " +
+                                    human_bytes(done.stop_and_copy_bytes));
+    rows.emplace_back("sent", human_bytes(done.sent_bytes) + " in " + human_time(done.total) +
+                                  (done.channels > 1 ? " over " + std::to_string(done.channels) + " channels" : ""));
+  }
   if (done.zero_bytes != 0 || done.repeated_bytes != 0)
     rows.emplace_back("of these", human_bytes(done.zero_bytes) + " zero, " + human_bytes(done.repeated_bytes) + " repeated");
-  if (done.wire_bytes != 0)
+  if (done.wire_bytes != 0 && done.sent_bytes != 0)
     rows.emplace_back("on the wire", human_bytes(done.wire_bytes) + ", " + human_share(done.wire_bytes, done.sent_bytes) +
                                          " of what was sent");
   if (done.device_bytes != 0) rows.emplace_back("device state", human_bytes(done.device_bytes));

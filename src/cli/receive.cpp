@@ -13,11 +13,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "cli/end_signals.hpp"
 #include "cli/guest_memory.hpp"
+#include "cli/host_name.hpp"
 #include "cli/human.hpp"
 #include "cli/kernel_of.hpp"
 #include "cli/log.hpp"
@@ -42,7 +44,7 @@ class arrived_guest final : public guest {
   /// Before anybody sends: what is wrong with them is said at once, and nobody waits for their pages.
   result<void> open(const std::vector<std::string>& files) {
     for (const auto& file : files) {
-      auto memory = guest_memory::of_file(file, file);
+      auto memory = guest_memory::of_file(file);
       if (!memory) return memory.error();
       files_.push_back(std::move(*memory));
     }
@@ -62,7 +64,7 @@ class arrived_guest final : public guest {
         return kernel_error(operation::migrate, EINVAL, {},
                             made->name + " has " + std::to_string(made->size) + " bytes, RAM block " + block.name + " has " +
                                 std::to_string(block.size));
-      made->name = block.name;
+      made->name = block.name;  // which snapshots go by; a file's own is its path, and it may lie elsewhere here
       blocks.push_back(std::move(*made));
     }
     return blocks;
@@ -87,11 +89,23 @@ class arrived_guest final : public guest {
   std::vector<guest_memory> memory_;
 };
 
+/// What the source is started with, for a person to take over; where it has files of its own, FILE.
+std::string source_command(const receive_request& request, std::string address) {
+  for (const std::string_view anywhere : {"tcp:0.0.0.0:", "tcp:[::]:"})
+    if (address.starts_with(anywhere)) address = "tcp:" + host_name() + address.substr(anywhere.size() - 1);
+  auto command = "tidemark migrate " + address;
+  if (request.at.plain) command += " --plain";
+  if (!request.at.identity.psk.empty()) command += " --psk FILE";
+  if (!request.at.identity.certificate.empty()) command += " --tls-certificate FILE --tls-key FILE --tls-authority FILE";
+  if (!request.device.empty()) command += " --device " TIDEMARK_TEST_DEVICE_NAME ".0";
+  return command;
+}
+
 void tell_listening(const receive_request& request, migration_view& view, const std::string& address) {
   if (request.json) {
     view.put(boost::json::object{{"event", "listening"}, {"address", address}});
   } else {
-    view.put("Listening at " + address + "; start the source with: tidemark migrate " + address);
+    view.put("Listening at " + address + "; start the source with: " + source_command(request, address));
   }
 }
 
