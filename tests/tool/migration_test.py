@@ -130,9 +130,9 @@ class Case(unittest.TestCase):
         """Source and destination run to their ends. The events of both."""
         destination, address = self.receive(at, *there, *both)
         status, left, err = self.migrate(address, *here, *both)
-        self.assertEqual((status, err), (0, ""), left)
+        self.assertEqual((status, err), (0, ""), left[-1])
         status, arrived, err = destination.end()
-        self.assertEqual((status, err), (0, ""), arrived)
+        self.assertEqual((status, err), (0, ""), arrived[-1])
         self.assertEqual(left[-1]["event"], "summary")
         self.assertEqual([event["event"] for event in arrived], ["listening", "arrived"] + ["device"] * len(of(arrived, "device")))
         return left, arrived
@@ -285,7 +285,7 @@ class Shows(Case):
         listening = destination.process.stdout.readline()
         self.assertIn("Listening at unix:" + self.path("socket"), listening)
         command = listening.rpartition("tidemark ")[2].split()
-        source = subprocess.run([TOOL, *command, "--memory", "8MiB", "--device", DEVICE], capture_output=True, text=True, timeout=60)
+        source = subprocess.run([TOOL, *command, "--memory", "8MiB"], capture_output=True, text=True, timeout=60)
         self.assertEqual((source.returncode, source.stderr), (0, ""))
         out, err = destination.process.communicate(timeout=60)
         self.assertEqual((destination.process.returncode, err), (0, ""))
@@ -296,6 +296,27 @@ class Shows(Case):
         self.assertIn(f"{DEVICE} goes on after {stopped} doorbells", out)
         for text in (source.stdout, out):
             self.assertNotIn("\033", text)
+
+    def test_the_source_is_started_with_what_the_destination_prints(self):
+        def printed(*words):
+            destination = self.start("receive", *words)
+            line = destination.process.stdout.readline()
+            return destination, line.rpartition("start the source with: tidemark ")[2].split()
+
+        destination, command = printed("tcp:127.0.0.1:0", "--plain", "--device", DEVICE)
+        source = subprocess.run([TOOL, *command, "--memory", "1MiB"], capture_output=True, text=True, timeout=60)
+        self.assertEqual((source.returncode, source.stderr), (0, ""))
+        self.assertEqual(destination.process.wait(60), 0)
+        _, command = printed("tcp:0.0.0.0:0", "--psk", self.key())
+        self.assertRegex(" ".join(command), "^migrate tcp:" + re.escape(socket.gethostname()) + r":\d+ --psk FILE$")
+
+    def test_memory_that_is_handed_over_is_no_traffic(self):
+        destination, address = self.receive("fd:" + self.path("socket"))
+        source = subprocess.run([TOOL, "migrate", address, "--memory", "4MiB"], capture_output=True, text=True, timeout=60)
+        self.assertEqual((source.returncode, source.stderr), (0, ""))
+        self.assertRegex(source.stdout, r"handed over +4\.00 MiB in ")
+        self.assertNotIn("on the wire", source.stdout)
+        self.assertEqual(destination.end()[0], 0)
 
     def test_every_event_has_its_name(self):
         left, arrived = self.assert_arrives("unix:" + self.path("socket"), ["--memory", "8MiB"], both=["--device", DEVICE])
@@ -310,7 +331,7 @@ class Refuses(Case):
     def assert_goes_on(self, destination, address, *words):
         """It refused a connection, and takes the right one in."""
         status, left, err = self.migrate(address, "--memory", "1MiB", *words)
-        self.assertEqual((status, err), (0, ""), left)
+        self.assertEqual((status, err), (0, ""), left[-1])
         status, arrived, err = destination.end()
         self.assertEqual(status, 0, err)
         self.assertEqual(arrived[-1]["event"], "arrived")
@@ -390,7 +411,7 @@ class Refuses(Case):
                       ["receive", "file:" + nowhere], ["migrate", "file:" + nowhere + "/snapshot", "--memory", "1MiB"],
                       ["receive", "unix:" + nowhere + "/socket"]):
             with self.subTest(" ".join(words)):
-                self.assert_one_line(words, nowhere)
+                self.assertNotIn("recovering", self.assert_one_line(words, nowhere).stdout)
 
     def test_ram_files_that_are_no_memory(self):
         odd = self.file("odd", bytes(5000))
@@ -426,7 +447,7 @@ class Refuses(Case):
 
 
 class Breaks(Case):
-    SLOW = ("--bandwidth", "4MiB", "--compression", "none")
+    SLOW = ("--bandwidth", "4MiB", "--compression", "none", "--batch-pages", "64")
 
     def start_source(self, address, *words):
         """A migration that is under way, and would take long."""
@@ -459,7 +480,7 @@ class Breaks(Case):
                 self.addCleanup(relay.close)
                 status, left, err = self.migrate(relay.address, "--plain", "--channels", channels, "--compression", "none", "--device", DEVICE,
                                                  *self.ram("source", 32 * MIB))
-                self.assertEqual((status, err), (0, ""), left)
+                self.assertEqual((status, err), (0, ""), left[-1])
                 status, arrived, err = destination.end()
                 self.assertEqual(status, 0, err)
                 self.assert_same_memory()
@@ -486,7 +507,7 @@ class Breaks(Case):
     def test_a_signal_cancels_the_migration(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(number.name):
-                destination, address = self.receive("unix:" + self.path("socket"))
+                destination, address = self.receive("unix:" + self.path(number.name))
                 source = self.start_source(address, "--memory", "64MiB", *self.SLOW)
                 source.process.send_signal(number)
                 status, events, err = source.end()
