@@ -26,12 +26,13 @@ class end_signals {
 
   /// `heard` is called in the loop, once. A signal that came before is heard, too.
   void listen(ring::uring_loop& loop, std::function<void()> heard);
-  /// Before the loop ends, if listen() was called.
+  /// From now on they end the process: for where there is nobody to tell.
+  void let_through() noexcept;
+  /// Before the loop ends.
   ring::task<void> close();
 
  private:
   ring::task<void> wait_for_one(std::function<void()> heard);
-  void let_through() noexcept;
 
   sigset_t signals_;
   sigset_t before_;  ///< what was blocked

@@ -13,12 +13,12 @@ inline constexpr std::string_view main_description =
 
 inline constexpr std::string_view main_footer =
     R"(Examples:
-  tidemark doctor                     what this host offers, and what is missing
-  tidemark devices                    its VFIO devices, and who has them
-  tidemark demo                       migrate 1 GiB from one process to another
-  tidemark demo --memory 4GiB --bandwidth unlimited --json
-  tidemark migrate tcp:HOST:7000 --psk key   send a guest to where 'tidemark receive' runs
-  tidemark bench map                  how fast memory is mapped, beside a plain loop of ioctls
+  tidemark doctor                                   what this host offers, and what is missing
+  tidemark devices                                  its VFIO devices, and who has them
+  tidemark demo                                     migrate 1 GiB from one process to another
+  tidemark receive tcp:192.0.2.7:7000 --psk key     take a guest in
+  tidemark migrate tcp:192.0.2.7:7000 --psk key     send one there
+  tidemark bench map                                how fast memory is mapped, beside a plain loop of ioctls
 
 Settings come from config/tidemark.toml (built in), then the file of --config, then options.
 Exit status: 0 it worked, 1 it failed (standard error says why), 2 it was asked for wrongly and nothing was begun.)";
@@ -43,8 +43,10 @@ inline constexpr std::string_view migrate_footer =
 this host, and the socket's file says who may connect. file: makes a snapshot, and the guest goes on here. fd: hands the
 memory itself over, and copies nothing.
 
-The guest is made up: memory, which --cpu-rate and --device-rate keep dirtying, or which files are (--ram). What other
-processes write into those files meanwhile is not seen.
+The guest is made up: its memory is this program's (--memory) or that of files (--ram), and --cpu-rate and --device-rate keep
+dirtying it. What other processes write into those files meanwhile is not seen.
+
+Ctrl-C (SIGINT, or SIGTERM) cancels the migration, and the guest goes on here; a second one ends the program at once.
 
 Examples:
   openssl rand -hex 32 > key && chmod 600 key
@@ -58,7 +60,8 @@ Exit status: 0 the guest has gone (or is in the file), 1 it has not, and goes on
 
 inline constexpr std::string_view receive_footer =
     R"(Takes one migration in, then ends. A connection that makes no sense, or whose peer cannot prove who it is, is refused, and it
-goes on listening. A source says what RAM it has; --ram files must be of those sizes.
+goes on listening. A source says what RAM it has; --ram files must be of those sizes. Ctrl-C (SIGINT, or SIGTERM) ends it, and
+the guest goes on at its source; a second one ends the program at once.
 
 Exit status: 0 the guest arrived, 1 it did not, 2 asked for wrongly and nothing was begun.)";
 

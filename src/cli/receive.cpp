@@ -133,7 +133,10 @@ class arriving {
         space_(loop.get_executor(), host_) {}
 
   task<void> run() {
-    signals_.listen(loop_, [this] { cancel(); });
+    if (is_restored())
+      signals_.let_through();  // nobody waits for its end but who sent them
+    else
+      signals_.listen(loop_, [this] { cancel(); });
     outcome_ = co_await take_in();
     if (outcome_) tell_arrived(request_, view_, *outcome_);
     if (device_) {
@@ -165,9 +168,12 @@ class arriving {
     if (!listening) co_return listening.error();
     destination_ = std::move(*listening);
     if (cancelled_) destination_->cancel();
-    if (!request_.at.address.starts_with("file:")) tell_listening(request_, view_, destination_->address());
+    if (!is_restored()) tell_listening(request_, view_, destination_->address());
     co_return co_await destination_->async_run(here);
   }
+
+  /// From a file, where there is no peer.
+  bool is_restored() const { return request_.at.address.starts_with("file:"); }
 
   void cancel() {
     cancelled_ = true;
