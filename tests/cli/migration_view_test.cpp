@@ -135,6 +135,18 @@ BOOST_AUTO_TEST_CASE(lines_for_a_log) {
   BOOST_TEST(shown.err.empty());
 }
 
+BOOST_AUTO_TEST_CASE(memory_that_is_handed_over_is_no_traffic) {
+  screen shown;
+  migration_view view(false, 300ms, shown.log());
+  migration_summary done;
+  done.channels = 1;
+  done.total_bytes = gib;
+  done.wire_bytes = 1200;
+  done.total = 30ms;
+  view.summary(done);
+  BOOST_TEST(shown.out.starts_with("  handed over   1.00 GiB in 30 ms, nothing copied\n  blackout "), shown.out);
+}
+
 BOOST_AUTO_TEST_CASE(a_log_tells_when_nothing_moves) {
   screen shown;
   migration_view view(false, 300ms, shown.log());
