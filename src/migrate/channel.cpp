@@ -24,6 +24,7 @@ std::string encode_refusal(const error& why) {
 }
 
 bool is_broken_connection(const error& failure) noexcept {
+  if (failure.what == operation::write_snapshot) return false;  // a file that is not there is nobody to wait for
   if (failure.code == make_error_code(errc::peer_closed)) return true;
   if (failure.code.category() != boost::system::system_category()) return false;
   switch (failure.code.value()) {
