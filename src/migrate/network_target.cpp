@@ -42,6 +42,7 @@ network_target::~network_target() = default;
 task<result<welcome>> network_target::open() {
   co_await end_all();
   cut_ = false;
+  broken_.reset();
   for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_unique<link>());
   if (auto done = co_await connect(0); !done) co_return done.error();
   hello said{with_.of,       channels(), ++attempts_,  static_cast<std::uint64_t>(with_.recovery_window.count()),
@@ -112,7 +113,9 @@ task<void> network_target::end_all() {
 
 task<result<void>> network_target::exchange(unsigned channel, frame_type said, std::string body, frame_type answer,
                                             frame* into) {
-  co_return co_await on_channel(channel, exchange_on(at(channel), said, std::move(body), answer, into));
+  auto done = co_await on_channel(channel, exchange_on(at(channel), said, std::move(body), answer, into));
+  if (!done) co_return cause(done.error());
+  co_return done;
 }
 
 task<result<void>> network_target::on_all(std::function<task<result<void>>(unsigned)> work) {
@@ -123,7 +126,7 @@ task<result<void>> network_target::on_all(std::function<task<result<void>>(unsig
                    ring::latch& done) -> task<> {
       auto ended = co_await self.on_channel(on, std::move(piece));
       if (!ended && !failed) {
-        failed = ended.error();
+        failed = self.cause(ended.error());
         self.cut();
       }
       done.count_down();
@@ -131,6 +134,12 @@ task<result<void>> network_target::on_all(std::function<task<result<void>>(unsig
   co_await all;
   if (failure) co_return *failure;
   co_return result<void>{};
+}
+
+error network_target::cause(error failure) {
+  if (broken_ && failure.code == make_error_code(errc::closed)) return *broken_;
+  if (!broken_) broken_ = failure;
+  return failure;
 }
 
 task<void> network_target::begin_round() {
@@ -179,16 +188,22 @@ task<result<delivery>> network_target::send(std::span<const page_run> runs) {
 task<result<std::uint64_t>> network_target::send_device(unsigned device, const device_states& of) {
   const auto channel = device % channels();
   const state_place place{with_.net.loop(channel).get_executor(), with_.threads, with_.net.uring(channel)};
-  co_return co_await on_channel(channel, at(channel).send_device(device, of.file(device, place)));
+  auto sent = co_await on_channel(channel, at(channel).send_device(device, of.file(device, place)));
+  if (!sent) co_return cause(sent.error());
+  co_return sent;
 }
 
-task<result<void>> network_target::touch() { co_return co_await on_channel(0, at(0).touch()); }
+task<result<void>> network_target::touch() {
+  auto done = co_await on_channel(0, at(0).touch());
+  if (!done) co_return cause(done.error());
+  co_return done;
+}
 
 task<result<void>> network_target::finish() {
   auto said = co_await on_all([this](unsigned channel) { return at(channel).say(frame_type::final); });
   if (!said) co_return said;
   auto ready = co_await on_channel(0, at(0).expect(frame_type::ready));
-  if (!ready) co_return ready.error();
+  if (!ready) co_return cause(ready.error());
   co_return result<void>{};
 }
 

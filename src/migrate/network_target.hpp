@@ -75,6 +75,9 @@ class network_target final : public target {
   /// Does it on every channel at once: the first failure, which cuts the others.
   ring::task<result<void>> on_all(std::function<ring::task<result<void>>(unsigned)> work);
 
+  /// Why a channel failed: when it was cut because another had, then that one's failure.
+  error cause(error failure);
+
   ring::task<result<void>> connect(unsigned channel);
   static ring::task<result<void>> connect_on(const parts& with, link& to, unsigned channel);
   static ring::task<void> end(link& one);
@@ -86,6 +89,7 @@ class network_target final : public target {
   parts with_;
   links links_;
   bool cut_ = false;
+  std::optional<error> broken_;  ///< the first failure of a channel since open()
   std::uint64_t attempts_ = 0;
   std::uint64_t bandwidth_bytes_per_s_ = 0;
   std::uint64_t earlier_wire_bytes_ = 0;
