@@ -248,8 +248,8 @@ class OurTool(FailsInOneLine):
 class Figures(unittest.TestCase):
     def test_a_ratio_is_by_turn_and_against_the_best(self):
         given = {name: [{"bytes_per_s": value} for value in values] for name, values in {"we": [2, 6, 30], "a": [1, 2, 3], "b": [2, 1, 10]}.items()}
-        self.assertEqual(migrate.ratio(given, "we", ["a", "b"]), 3)
-        self.assertIsNone(migrate.ratio(given, "nobody", ["a"]))
+        self.assertEqual(migrate.ratio(given, ["we"], ["a", "b"]), 3)
+        self.assertIsNone(migrate.ratio(given, ["nobody"], ["a"]))
 
     def test_turns_are_one_behind_the_other(self):
         done = []
