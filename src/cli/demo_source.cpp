@@ -68,8 +68,7 @@ class source_side {
     const any_io_executor executor = loop_.get_executor();
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
     view_.begin(request_, vm_.test_device()->group());
-    stream_.emplace(vm_.space(), vm_.cpu_sources(),
-                    dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
+    stream_.emplace(vm_.space(), vm_.cpu_sources(), dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
     leaving_.emplace(
         migration_source::parts{executor, vm_.space(), *stream_, vm_},
         migration_peer{

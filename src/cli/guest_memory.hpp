@@ -22,8 +22,8 @@ class guest_memory {
   static result<guest_memory> make(std::string name, std::uint64_t bytes);
   /// The same in a memory file (memfd), which can be handed over.
   static result<guest_memory> make_shared(std::string name, std::uint64_t bytes);
-  /// Of a file that is there, such as another process's memory in /dev/shm: as large as it is. Its name is the block's. What was
-  /// written of it is mapped at once, as it is where a guest has run.
+  /// Of a file that is there, such as another process's memory in /dev/shm: as large as it is. Its name is the block's. What
+  /// was written of it is mapped at once, as it is where a guest has run.
   static result<guest_memory> of_file(const std::string& path);
   /// Of a memory file that was handed over, which may be closed then.
   static result<guest_memory> of_descriptor(std::string name, std::uint64_t bytes, int file);

@@ -50,25 +50,13 @@ constexpr auto last_words_within = std::chrono::seconds(1);
 }  // namespace
 
 channel::channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream)
-    : loop_(loop), stream_(std::move(stream)), pace_(loop) {}
-
-task<void> channel::await_turn(std::uint64_t bytes) {
-  const auto limit = bandwidth_bytes_per_s_.load();
-  if (limit == 0) co_return;
-  const auto now = loop_.now();
-  if (free_at_ > now) co_await pace_.until(free_at_);
-  // What a late timer lost is made good by the next frames, for up to 10 ms: the average keeps to the limit, idle time is
-  // not saved up.
-  free_at_ = std::max(free_at_, now - std::chrono::milliseconds(10));
-  free_at_ +=
-      std::chrono::nanoseconds(static_cast<std::int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(limit)));
-}
+    : loop_(loop), stream_(std::move(stream)), limit_(loop) {}
 
 task<result<std::uint64_t>> channel::send(frame_type type, std::string body, std::vector<iovec> payload) {
   const auto turn = co_await sending_.lock();
   std::uint64_t payload_bytes = 0;
   for (const auto& part : payload) payload_bytes += part.iov_len;
-  if (payload_bytes != 0) co_await await_turn(payload_bytes);
+  if (payload_bytes != 0) co_await limit_.await_turn(payload_bytes);
   const auto sequence = sent_frames_++;
   auto head = make_head(type, sequence, body, payload_bytes);
   payload.insert(payload.begin(), {iovec{&head, sizeof head}, iovec{body.data(), body.size()}});

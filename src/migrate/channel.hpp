@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "migrate/bandwidth_limit.hpp"
 #include "migrate/wire.hpp"
 #include "ring/byte_stream.hpp"
 #include "ring/descriptor_stream.hpp"
@@ -32,7 +33,7 @@ class channel {
   ring::loop& loop() noexcept { return loop_; }
 
   /// 0: unlimited. From the next frame on.
-  void set_bandwidth(std::uint64_t bytes_per_s) noexcept { bandwidth_bytes_per_s_ = bytes_per_s; }
+  void set_bandwidth(std::uint64_t bytes_per_s) noexcept { limit_.set(bytes_per_s); }
   /// Sent so far.
   std::uint64_t wire_bytes() const noexcept { return wire_bytes_; }
 
@@ -68,15 +69,12 @@ class channel {
 
  private:
   ring::task<void> close_at(ring::clock::time_point when, ring::timer& limit, bool& late, ring::latch& watched);
-  ring::task<void> await_turn(std::uint64_t bytes);
 
   ring::loop& loop_;
   std::unique_ptr<ring::byte_stream> stream_;
-  std::atomic<std::uint64_t> bandwidth_bytes_per_s_ = 0;
   std::atomic<std::uint64_t> wire_bytes_ = 0;
   ring::mutex sending_;
-  ring::timer pace_;
-  ring::clock::time_point free_at_{};
+  bandwidth_limit limit_;
   std::uint64_t sent_frames_ = 0;
   std::uint64_t received_frames_ = 0;
 };

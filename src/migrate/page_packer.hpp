@@ -54,7 +54,7 @@ class page_packer {
 
  private:
   static constexpr std::uint64_t pages_in_frame = 128;  ///< of data: what is copied is still in the cache when it is sent
-  static constexpr std::size_t known_pages = 1 << 14;   ///< a power of two
+  static constexpr std::size_t known_pages = 1 << 12;   ///< a power of two; they stay in the cache, too
 
   /// A page that was sent.
   struct known {
@@ -67,11 +67,13 @@ class page_packer {
     void operator()(std::byte* memory) const noexcept;
   };
 
+  std::uint64_t untouched_in(const page_run& run, const std::vector<ram_block>& blocks);
   void take_page(packed_frame& into, const ram_block& from, block_index block, std::uint64_t page);
   static void append(std::vector<wire_run>& runs, const wire_run& page);
 
   const page_key key_;
-  untouched_pages untouched_;
+  untouched_pages untouched_{untouched_pages::holes::remembered};
+  static constexpr std::uint32_t first_round = 2;  ///< after its begin_round()
   std::uint32_t round_ = 1;
   std::vector<known> sent_;
   std::unique_ptr<std::byte[], freed> staging_;

@@ -5,27 +5,15 @@
 #include <algorithm>
 #include <cstring>
 
-#include "migrate/untouched.hpp"
 #include "migrate/zero_page.hpp"
 
 namespace tidemark::migrate {
 
 namespace {
 
-/// Looked at before it is asked again whether anybody wrote those behind them.
-constexpr std::uint64_t looked_at_pages = 64;
-
 // Memory that is zero already is not written: nobody may have touched it yet, and then it takes none.
-void make_zero(std::byte* page) noexcept {
+void make_zero_page(std::byte* page) noexcept {
   if (!is_zero_page(page)) std::memset(page, 0, page_bytes);
-}
-
-void make_zero(const ram_block& block, std::uint64_t page, std::uint64_t end) noexcept {
-  while (page != end) {
-    page += untouched_now(block, page, end - page);
-    const auto looked_at_end = std::min(end, page + looked_at_pages);
-    for (; page != looked_at_end; ++page) make_zero(block.host + page * page_bytes);
-  }
 }
 
 }  // namespace
@@ -54,7 +42,7 @@ result<void> page_unpacker::put(const pages_body& said, std::uint64_t payload_by
   sums_.clear();
   for (const auto& run : said.runs) {
     if (run.kind == page_kind::zero) {
-      make_zero(blocks_[run.block], run.first_page, run.first_page + run.pages);
+      make_zero(run);
       continue;
     }
     for (std::uint64_t i = 0; i != run.pages; ++i) {
@@ -66,6 +54,15 @@ result<void> page_unpacker::put(const pages_body& said, std::uint64_t payload_by
   if (XXH3_64bits(sums_.data(), sums_.size() * sizeof(page_sum)) != said.head.checksum)
     return protocol_error("the checksum of a frame's pages is wrong");
   return {};
+}
+
+void page_unpacker::make_zero(const wire_run& run) {
+  for (std::uint64_t done = 0; done != run.pages;) {
+    const auto page = run.first_page + done;
+    const auto untouched = untouched_.count(run.block, blocks_[run.block], page, run.pages - done);
+    if (untouched == 0) make_zero_page(at(run.block, page));
+    done += std::max<std::uint64_t>(untouched, 1);
+  }
 }
 
 result<void> page_unpacker::unpack(const pages_body& said, std::uint64_t payload_bytes) {

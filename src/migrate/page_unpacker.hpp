@@ -21,6 +21,7 @@
 
 #include "migrate/packing.hpp"
 #include "migrate/page_sum.hpp"
+#include "migrate/untouched.hpp"
 #include "migrate/wire.hpp"
 
 namespace tidemark::migrate {
@@ -38,11 +39,13 @@ class page_unpacker {
   result<void> put(const pages_body& said, std::uint64_t payload_bytes);
 
  private:
+  void make_zero(const wire_run& run);
   result<void> unpack(const pages_body& said, std::uint64_t payload_bytes);
   std::byte* at(std::uint32_t block, std::uint64_t page) const noexcept;
 
   const page_key key_;
   const std::vector<ram_block>& blocks_;
+  untouched_pages untouched_{untouched_pages::holes::asked};
   packer packer_;
   std::vector<std::byte> packed_;
   std::vector<std::byte> unpacked_;

@@ -16,13 +16,6 @@ task<result<std::unique_ptr<snapshot_writer>>> make(ring::uring_loop& loop, std:
   co_return snapshot_writer::make(loop, std::move(path), std::move(blocks), false);
 }
 
-/// On the loop.
-task<result<std::uint64_t>> write(snapshot_writer& to, std::vector<page_run> runs, const std::vector<ram_block>& blocks) {
-  auto written = co_await to.write(std::move(runs), blocks);
-  if (!written) co_return written.error();
-  co_return to.written_bytes();
-}
-
 /// On the loop. A device's state is gathered, for each piece has an entry in the file's index.
 task<result<std::uint64_t>> write_device(snapshot_writer& to, std::string name, state_file from) {
   std::vector<std::byte> buffer(1 << 20);
@@ -48,7 +41,7 @@ task<result<void>> end(std::unique_ptr<snapshot_writer> writer) {
 
 }  // namespace
 
-snapshot_target::snapshot_target(parts with) : with_(std::move(with)) {}
+snapshot_target::snapshot_target(parts with) : with_(std::move(with)), limit_(with_.loop) {}
 snapshot_target::~snapshot_target() = default;
 
 task<result<welcome>> snapshot_target::open() {
@@ -62,8 +55,21 @@ task<result<welcome>> snapshot_target::open() {
 
 task<void> snapshot_target::begin_round() { co_return; }
 
+/// On the loop.
+task<result<std::uint64_t>> snapshot_target::write(std::vector<page_run> runs) {
+  std::uint64_t pages = 0;
+  for (const auto& run : runs) pages += run.pages;
+  {
+    const auto turn = co_await turns_.lock();
+    co_await limit_.await_turn(pages * page_bytes);
+  }
+  auto written = co_await writer_->write(std::move(runs), with_.blocks);
+  if (!written) co_return written.error();
+  co_return writer_->written_bytes();
+}
+
 task<result<delivery>> snapshot_target::send(std::span<const page_run> runs) {
-  auto written = co_await on_loop(write(*writer_, {runs.begin(), runs.end()}, with_.blocks));
+  auto written = co_await on_loop(write({runs.begin(), runs.end()}));
   if (!written) co_return written.error();
   written_bytes_ = *written;
   co_return delivery{};

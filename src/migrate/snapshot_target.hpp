@@ -14,10 +14,12 @@
 #include <string>
 #include <vector>
 
+#include "migrate/bandwidth_limit.hpp"
 #include "migrate/snapshot_writer.hpp"
 #include "migrate/target.hpp"
 #include "ring/await.hpp"
 #include "ring/executor.hpp"
+#include "ring/mutex.hpp"
 #include "ring/uring_loop.hpp"
 
 namespace tidemark::migrate {
@@ -48,7 +50,7 @@ class snapshot_target final : public target {
   ring::task<void> leave(const error* why) override;
   /// Nothing here stands still: what is under way ends by itself.
   void cut() noexcept override {}
-  void set_bandwidth(std::uint64_t) noexcept override {}
+  void set_bandwidth(std::uint64_t bytes_per_s) noexcept override { limit_.set(bytes_per_s); }
   std::uint64_t wire_bytes() const noexcept override { return written_bytes_; }
   unsigned channels() const noexcept override { return 1; }
 
@@ -58,8 +60,12 @@ class snapshot_target final : public target {
     return ring::run_on(with_.loop.get_executor(), std::move(work), ring::resume_on{with_.executor});
   }
 
+  ring::task<result<std::uint64_t>> write(std::vector<page_run> runs);
+
   parts with_;
   std::unique_ptr<snapshot_writer> writer_;
+  ring::mutex turns_;  ///< on the loop, as the limit
+  bandwidth_limit limit_;
   std::uint64_t written_bytes_ = 0;
 };
 

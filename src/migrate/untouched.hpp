@@ -14,16 +14,17 @@
 
 namespace tidemark::migrate {
 
-/// How many pages from this one on nobody has written until now, `most` at most. 0: somebody may have written it.
-std::uint64_t untouched_now(const ram_block& block, std::uint64_t page, std::uint64_t most) noexcept;
-
-/// The same, remembered. What is said is true when it is asked, or was since forget(): who sends a page as zero by it has to
-/// send it again when it was written later than that.
 class untouched_pages {
  public:
-  /// What is said from here on is true from here on.
+  /// What is said is true at that moment; or, where holes are remembered, was at some moment since forget(): who sends a
+  /// page as zero by that has to send it again when it was written later.
+  enum class holes : std::uint8_t { asked, remembered };
+
+  explicit untouched_pages(holes how) noexcept : how_(how) {}
+
   void forget() noexcept { known_.clear(); }
 
+  /// How many pages from this one on nobody has written, `most` at most. 0: somebody may have written it.
   std::uint64_t count(block_index index, const ram_block& block, std::uint64_t page, std::uint64_t most);
 
  private:
@@ -35,6 +36,7 @@ class untouched_pages {
   };
   static stretch ask(const ram_block& block, std::uint64_t page) noexcept;
 
+  holes how_;
   std::vector<stretch> known_;  ///< of each block, the last that was asked for
 };
 

@@ -76,7 +76,7 @@ BOOST_AUTO_TEST_CASE(defaults_are_those_of_the_file) {
   BOOST_TEST(chosen.guest_seed == 1u);
   BOOST_TEST(!chosen.bandwidth_bytes.has_value());
   BOOST_TEST(chosen.rounds_max == 30u);
-  BOOST_TEST(chosen.batch_pages == 1024u);
+  BOOST_TEST(chosen.batch_pages == 4096u);
   BOOST_TEST(chosen.channels == 1u);
   BOOST_TEST((chosen.pages == tidemark::compression::automatic));
   BOOST_TEST(chosen.recovery_ms == 10000u);
