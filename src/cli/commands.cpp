@@ -71,7 +71,7 @@ void add_demo(CLI::App& app, command_words& given, const settings& built_in) {
       add_command(app, "demo", "Migrate memory that a CPU and a device keep dirtying, and compare both sides", demo_footer);
   add_keys(demo, given, {"demo"}, guest_group, built_in);
   add_keys(demo, given, demo_migration, migration_group, built_in);
-  add_option(demo, given.demo.role, "--role", "ROLE", "Two machines",
+  add_option(demo, given.demo.role, "--role", "ROLE", "Two terminals",
              "both halves, in two processes of its own, or the one half here\nboth, source or destination; default both");
   add_option(demo, given.demo.device, "--device", "NAME", "The host's VFIO, with --kernel linux",
              "test device, by its name\ndefault " + given.demo.device);

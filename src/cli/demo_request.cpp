@@ -20,7 +20,16 @@ result<demo_role> role_of(const std::string& text) {
   return refusal("--role: " + in_quotes(text) + " is not known; allowed: both, source or destination");
 }
 
+/// The demo's connection is plain, and its two halves trust whoever is there.
+result<void> check_address(const std::string& address) {
+  const auto host = parse_endpoint(address)->host;
+  if (host == "localhost" || host == "::1" || host.starts_with("127.")) return {};
+  return refusal("--address: the demo stays on this host (127.0.0.1, ::1 or localhost); between hosts use tidemark receive and "
+                 "tidemark migrate");
+}
+
 result<void> check_role(const demo_request& request) {
+  if (auto good = check_address(request.address); !good) return good;
   if (request.role == demo_role::source && parse_endpoint(request.address)->port == 0) {
     return refusal("--role source: where is the destination? add --address HOST:PORT, as the destination printed it");
   }

@@ -32,10 +32,10 @@ to a second process over TCP: rounds of pre-copy, then a stop. Both sides compar
 Examples:
   tidemark demo --memory 4GiB --cpu-rate 256MiB --downtime-ms 50
   tidemark demo --kernel linux --device tidemark-test.1
-  tidemark demo --role destination --address 0.0.0.0:7000
-  tidemark demo --role source --address 192.0.2.7:7000
+  tidemark demo --role destination --address 127.0.0.1:7000
+  tidemark demo --role source --address 127.0.0.1:7000
 
-Both halves of a migration between machines must be given the same memory and blocks.
+Its connection is plain, so it stays on this host: between hosts there are tidemark receive and tidemark migrate.
 Exit status: 0 identical, 1 failed or not identical, 2 asked for wrongly and nothing was begun.)";
 
 inline constexpr std::string_view migrate_footer =
