@@ -24,8 +24,9 @@ result<demo_role> role_of(const std::string& text) {
 result<void> check_address(const std::string& address) {
   const auto host = parse_endpoint(address)->host;
   if (host == "localhost" || host == "::1" || host.starts_with("127.")) return {};
-  return refusal("--address: the demo stays on this host (127.0.0.1, ::1 or localhost); between hosts use tidemark receive and "
-                 "tidemark migrate");
+  return refusal(
+      "--address: the demo stays on this host (127.0.0.1, ::1 or localhost); between hosts use tidemark receive and "
+      "tidemark migrate");
 }
 
 result<void> check_role(const demo_request& request) {

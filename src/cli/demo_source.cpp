@@ -10,6 +10,7 @@
 
 #include "cli/demo_view.hpp"
 #include "cli/kernel_of.hpp"
+#include "cli/migration_settings.hpp"
 #include "ring/await.hpp"
 #include "ring/executor.hpp"
 #include "ring/uring_loop.hpp"
@@ -22,12 +23,8 @@ using ring::task;
 namespace {
 
 migration_options options_of(const settings& chosen) {
-  migration_options options;
-  options.downtime_target = std::chrono::milliseconds(chosen.downtime_ms);
-  options.bandwidth_bytes_per_s = chosen.demo_bandwidth_bytes.value_or(0);
-  options.rounds_max = static_cast<std::uint32_t>(chosen.rounds_max);
-  options.pages = chosen.pages;
-  options.recovery_window = std::chrono::milliseconds(chosen.recovery_ms);
+  auto options = migration_options_of(chosen);
+  options.bandwidth_bytes_per_s = chosen.demo_bandwidth_bytes.value_or(0);  // it has one of its own
   options.compare = true;
   return options;
 }

@@ -22,6 +22,7 @@
 #include "cli/log.hpp"
 #include "cli/migration_html.hpp"
 #include "cli/migration_record.hpp"
+#include "cli/migration_settings.hpp"
 #include "cli/migration_view.hpp"
 #include "cli/synthetic_guest.hpp"
 #include "ring/await.hpp"
@@ -34,16 +35,6 @@ using ring::resume_on;
 using ring::task;
 
 namespace {
-
-migration_options options_of(const settings& chosen) {
-  migration_options options;
-  options.downtime_target = std::chrono::milliseconds(chosen.downtime_ms);
-  options.bandwidth_bytes_per_s = chosen.bandwidth_bytes.value_or(0);
-  options.rounds_max = static_cast<std::uint32_t>(chosen.rounds_max);
-  options.pages = chosen.pages;
-  options.recovery_window = std::chrono::milliseconds(chosen.recovery_ms);
-  return options;
-}
 
 result<guest_plan> plan_of(const migrate_request& request) {
   const auto& chosen = request.config;
@@ -94,7 +85,7 @@ class shown_migration {
     subject_.source_host = host_name();
     subject_.began = now_in_words();
     subject_.channels = request.to.channels;
-    subject_.options = options_of(request.config);
+    subject_.options = migration_options_of(request.config);
   }
 
   void begin(const std::vector<ram_block>& blocks) {
@@ -170,7 +161,7 @@ class leaving {
     source_.emplace(
         migration_source::parts{
             .executor = here.where, .space = vm_.space(), .stream = *stream_, .vm = vm_, .devices = devices()},
-        request_.to, options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
+        request_.to, migration_options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
     view_.begin(vm_.space().blocks());
     if (cancelled_) source_->cancel();
     vm_.start();

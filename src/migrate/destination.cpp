@@ -180,7 +180,7 @@ task<result<void>> destination::begin(const connection& from, const hello& said,
   changed_.notify();
   while (taking_in_ != 0) co_await changed_.wait();
   if (attempt_ != said.attempt) co_return protocol_error("this attempt of the migration is over");
-  co_return co_await start_devices(resumed);
+  co_return co_await start_devices(resumed, said.handed_over);
 }
 
 task<result<void>> destination::make_room(const connection& from, const hello& said) {
@@ -206,9 +206,18 @@ task<result<void>> destination::make_room(const connection& from, const hello& s
   co_return result<void>{};
 }
 
-/// What came of their states in an attempt that broke is of no use.
-task<result<void>> destination::start_devices(bool again) {
-  if (!with_.devices || running_) co_return result<void>{};
+/// What came of their states in an attempt that broke is of no use, unless it was all: a source that said `go` has read its
+/// devices to their ends, and can not say it again.
+task<result<void>> destination::start_devices(bool again, bool handed_over) {
+  if (running_) co_return result<void>{};
+  if (again && handed_over && in_place_) co_return result<void>{};
+  if (again && handed_over) {
+    auto why = protocol_error("the guest was handed over, but not all of it is here");
+    end(why);
+    co_return why;
+  }
+  in_place_ = false;
+  if (!with_.devices) co_return result<void>{};
   if (again)
     if (auto reset = co_await with_.devices->give_up(); !reset) co_return reset;
   devices_load_ = true;
@@ -277,8 +286,9 @@ task<result<void>> destination::finish(const connection& control, std::uint64_t 
   if (auto joined = co_await all_joined(attempt); !joined) co_return joined;
   while (finals_ != session_->channels && attempt == attempt_ && !outcome_) co_await changed_.wait();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
-  if (with_.devices)
+  if (with_.devices && !in_place_)
     if (auto loaded = co_await with_.devices->load(); !loaded) co_return loaded;
+  in_place_ = true;
   if (auto sent = co_await on(control, control->say(frame_type::ready)); !sent) co_return sent;
   auto go = co_await on(control, control->wire().expect(frame_type::go));
   if (!go) co_return go.error();

@@ -45,8 +45,8 @@ task<result<welcome>> network_target::open() {
   broken_.reset();
   for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_unique<link>());
   if (auto done = co_await connect(0); !done) co_return done.error();
-  hello said{with_.of,       channels(), ++attempts_,  static_cast<std::uint64_t>(with_.recovery_window.count()),
-             !takes_pages(), {},         with_.devices};
+  hello said{with_.of,       channels(), ++attempts_,   static_cast<std::uint64_t>(with_.recovery_window.count()),
+             !takes_pages(), {},         with_.devices, handed_over_};
   for (const auto& block : with_.blocks) said.blocks.push_back({block.name, block.size, -1});
   std::vector<int> descriptors;
   for (const auto& block : with_.blocks)
@@ -208,6 +208,7 @@ task<result<void>> network_target::finish() {
 }
 
 task<result<void>> network_target::hand_over() {
+  handed_over_ = true;
   co_return co_await exchange(0, frame_type::go, {}, frame_type::running, nullptr);
 }
 

@@ -91,6 +91,7 @@ class network_target final : public target {
   bool cut_ = false;
   std::optional<error> broken_;  ///< the first failure of a channel since open()
   std::uint64_t attempts_ = 0;
+  bool handed_over_ = false;
   std::uint64_t bandwidth_bytes_per_s_ = 0;
   std::uint64_t earlier_wire_bytes_ = 0;
 };

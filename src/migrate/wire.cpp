@@ -222,6 +222,7 @@ std::string encode_hello(const hello& said) {
                                       {"attempt", said.attempt},
                                       {"recovery_window_ms", said.recovery_window_ms},
                                       {"descriptors", said.descriptors},
+                                      {"handed_over", said.handed_over},
                                       {"blocks", std::move(blocks)},
                                       {"devices", std::move(devices)}});
 }
@@ -250,6 +251,9 @@ result<hello> decode_hello(std::string_view body) {
   const auto* descriptors = object->if_contains("descriptors");
   if (!descriptors || !descriptors->is_bool()) return protocol_error("hello does not say whether descriptors follow");
   said.descriptors = descriptors->get_bool();
+  const auto* handed_over = object->if_contains("handed_over");
+  if (!handed_over || !handed_over->is_bool()) return protocol_error("hello does not say whether the guest was handed over");
+  said.handed_over = handed_over->get_bool();
   if (auto done = decode_blocks(*object, said.blocks); !done) return done.error();
   if (auto done = decode_devices(*object, said.devices); !done) return done.error();
   return said;

@@ -162,6 +162,7 @@ struct hello {
   bool descriptors = false;              ///< the blocks' memory files follow, in their order: no pages come
   std::vector<block_description> blocks;
   std::vector<std::string> devices;  ///< names
+  bool handed_over = false;          ///< `go` was said: nothing is sent again, what was in place by `ready` is to be kept
 };
 
 std::string encode_hello(const hello& said);

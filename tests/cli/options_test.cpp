@@ -467,8 +467,10 @@ BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {
 BOOST_AUTO_TEST_CASE(options_that_do_not_fit_together_are_refused) {
   BOOST_TEST(refused({"demo", "--role", "source"}).starts_with("--role source: where is the destination?"));
   for (const auto* address : {"192.0.2.7:7000", "0.0.0.0:7000", "[2001:db8::7]:7000"})
-    BOOST_TEST(refused({"demo", "--role", "source", "--address", address}).starts_with("--address: the demo stays on this host"));
-  BOOST_TEST(refused({"demo", "--role", "source", "--address", "127.0.0.1:1", "--inject", "flip-byte"}).starts_with("--inject: "));
+    BOOST_TEST(
+        refused({"demo", "--role", "source", "--address", address}).starts_with("--address: the demo stays on this host"));
+  BOOST_TEST(
+      refused({"demo", "--role", "source", "--address", "127.0.0.1:1", "--inject", "flip-byte"}).starts_with("--inject: "));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

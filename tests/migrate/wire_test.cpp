@@ -80,6 +80,7 @@ members good_hello() {
           {"attempt", "1"},
           {"recovery_window_ms", "10000"},
           {"descriptors", "false"},
+          {"handed_over", "false"},
           {"blocks", "[]"},
           {"devices", "[]"}};
 }
@@ -318,6 +319,8 @@ BOOST_AUTO_TEST_CASE(the_blocks_and_devices_of_a_hello_that_break_a_rule_are_ref
                      "two RAM blocks"));
   for (const std::string value : {"", "0", "\"no\""})
     BOOST_TEST(refused(decode_hello(hello_with("descriptors", value)), "whether descriptors follow"));
+  for (const std::string value : {"", "0", "\"no\""})
+    BOOST_TEST(refused(decode_hello(hello_with("handed_over", value)), "whether the guest was handed over"));
   BOOST_TEST(refused(decode_hello(hello_with("devices", "")), "no list of devices"));
   BOOST_TEST(refused(decode_hello(hello_with("devices", "{}")), "no list of devices"));
   BOOST_TEST(refused(decode_hello(hello_with("devices", "[1]")), "not text"));
