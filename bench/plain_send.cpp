@@ -4,11 +4,11 @@
 // process receives it right into its place. No frames, no checksums, no dirty pages: what tools/bench migrate holds a
 // migration against.
 //
-//     tidemark_plain_send BYTES SOURCE DESTINATION [TURNS]
+//     tidemark_plain_send BYTES SOURCE DESTINATION [TURNS [CONGESTION_CONTROL]]
 //
 // SOURCE and DESTINATION are files (of /dev/shm, to be memory of the same kind as a guest's) of at least BYTES; both are
 // mapped and touched beforehand. Ends with one JSON object a turn. A turn lasts from the first send until the receiver says
-// that it has all.
+// that it has all. CONGESTION_CONTROL is the kernel's, by name; the host's own choice without.
 //
 // Threading: one thread in either process.
 
@@ -93,8 +93,12 @@ int listening_socket(sockaddr_in& address) {
   return socket;
 }
 
-int connected_socket(const sockaddr_in& address) {
+int connected_socket(const sockaddr_in& address, const std::string& congestion_control) {
   const int socket = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+  if (!congestion_control.empty())
+    checked(setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, congestion_control.data(),
+                       static_cast<socklen_t>(congestion_control.size())),
+            "congestion control " + congestion_control);
   checked(connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address), "connect to 127.0.0.1");
   const int on = 1;
   checked(setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "TCP_NODELAY");
@@ -147,14 +151,15 @@ std::uint64_t number_of(const char* word) {
   return *word >= '0' && *word <= '9' && *end == '\0' ? number : 0;
 }
 
-int run(std::size_t bytes, const std::string& from, const std::string& to, int turns) {
+int run(std::size_t bytes, const std::string& from, const std::string& to, int turns,
+        const std::string& congestion_control) {
   const auto memory = map_file(from, bytes);
   const auto place = map_file(to, bytes);  // here: one process says what is wrong with either file
   sockaddr_in address{};
   const int listener = listening_socket(address);
   const auto receiver = checked(fork(), "fork");
   if (receiver == 0) be_the_receiver(listener, place, turns);
-  const int socket = connected_socket(address);
+  const int socket = connected_socket(address, congestion_control);
   close(listener);  // when the receiver fails, so does this side
   send_turns(socket, memory, turns);
   int status = 0;
@@ -167,9 +172,9 @@ int run(std::size_t bytes, const std::string& from, const std::string& to, int t
 int main(int count, char** arguments) try {
   const auto bytes = count > 3 ? number_of(arguments[1]) : 0;
   const auto turns = count > 4 ? number_of(arguments[4]) : 1;
-  if (count > 5 || bytes == 0 || turns == 0 || turns > 1000)
-    return std::fputs("usage: tidemark_plain_send BYTES SOURCE DESTINATION [TURNS]\n", stderr), 2;
-  return run(bytes, arguments[2], arguments[3], static_cast<int>(turns));
+  if (count > 6 || bytes == 0 || turns == 0 || turns > 1000)
+    return std::fputs("usage: tidemark_plain_send BYTES SOURCE DESTINATION [TURNS [CONGESTION_CONTROL]]\n", stderr), 2;
+  return run(bytes, arguments[2], arguments[3], static_cast<int>(turns), count > 5 ? arguments[5] : "");
 } catch (const std::exception& failure) {
   return std::fprintf(stderr, "tidemark_plain_send: %s\n", failure.what()), 1;
 }

@@ -35,6 +35,11 @@ struct migration_peer {
   unsigned channels = 1;  ///< the source's choice: connections at once, each with a thread; 1 to 64
   bool plain = false;     ///< over TCP without TLS: anybody on the way reads and changes the guest's memory
   migration_identity identity{};
+  /// The source, over TCP: the kernel's congestion control (tcp(7), TCP_CONGESTION) by name, such as cubic or dctcp. One
+  /// that paces by itself, as bbr does, sets a timer for each 64 KiB, which costs the sender more than copying them. "auto":
+  /// the host's own choice; to a loopback address reno, which does not pace: what never leaves the host has no path to
+  /// spare.
+  std::string congestion_control = "auto";
 };
 
 }  // namespace tidemark

@@ -49,6 +49,7 @@ struct settings {
   std::uint64_t batch_pages = 0;
   std::uint64_t channels = 0;
   compression pages = compression::automatic;
+  std::string congestion_control;  ///< "auto", or a name, perhaps of none that there is
   std::uint64_t recovery_ms = 0;
   // [identity]
   migration_identity identity;

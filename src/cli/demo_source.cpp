@@ -66,11 +66,12 @@ class source_side {
     if (auto prepared = co_await vm_.prepare(); !prepared) co_return prepared.error();
     view_.begin(request_, vm_.test_device()->group());
     stream_.emplace(vm_.space(), vm_.cpu_sources(), dirty_stream_options{.batch_pages_max = request_.config.batch_pages});
-    leaving_.emplace(
-        migration_source::parts{executor, vm_.space(), *stream_, vm_},
-        migration_peer{
-            .address = "tcp:" + address, .channels = static_cast<unsigned>(request_.config.channels), .plain = true},
-        options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
+    leaving_.emplace(migration_source::parts{executor, vm_.space(), *stream_, vm_},
+                     migration_peer{.address = "tcp:" + address,
+                                    .channels = static_cast<unsigned>(request_.config.channels),
+                                    .plain = true,
+                                    .congestion_control = request_.config.congestion_control},
+                     options_of(request_.config), [this](const migration_progress& now) { view_.progress(now); });
     vm_.start();
     auto done = co_await leaving_->async_run(resume_on{executor});
     if (!done) co_return done.error();

@@ -57,6 +57,9 @@ const std::array table{
         number_rule{&settings::channels, 1, 64, "channels"}},
     key{"migration", "compression", "--compression", "HOW", "how pages are packed; auto: as it pays, measured on the way",
         choice_rule<compression>{&settings::pages, compression_words}},
+    key{"migration", "congestion_control", "--congestion-control", "NAME",
+        "the kernel's, for what is sent over TCP; auto: the host's own choice, but reno to a loopback address",
+        name_rule{&settings::congestion_control, "one of net.ipv4.tcp_available_congestion_control", 15}},
     key{"migration", "recovery_ms", "--recovery-ms", "COUNT", "how long a broken connection is tried anew",
         number_rule{&settings::recovery_ms, 0, 3600000, "milliseconds"}},
     key{"identity", "certificate", "--tls-certificate", "FILE", "PEM: this side's certificate",
@@ -112,6 +115,7 @@ std::string range_of(const choice_rule<Choice>& rule) {
   return list;
 }
 std::string range_of(const text_rule& rule) { return std::string(rule.what); }
+std::string range_of(const name_rule& rule) { return "\"auto\", or " + std::string(rule.what); }
 std::string range_of(const endpoint_rule&) { return "HOST:PORT, or [HOST]:PORT for IPv6, port 0 to 65535"; }
 
 std::string text_of(const number_rule& rule, const settings& from) { return std::to_string(from.*rule.field); }
@@ -128,6 +132,7 @@ std::string text_of(const text_rule& rule, const settings& from) {
   const auto& text = from.identity.*rule.field;
   return text.empty() ? "none" : text;
 }
+std::string text_of(const name_rule& rule, const settings& from) { return from.*rule.field; }
 std::string text_of(const endpoint_rule& rule, const settings& from) { return from.*rule.field; }
 
 std::string as_written(const written& value) {
@@ -193,6 +198,14 @@ checked<void> put(const text_rule& rule, settings& target, const written& value)
   const auto* text = std::get_if<std::string>(&value);
   if (!text) return problem{as_written(value) + " is an integer, not a string"};
   target.identity.*rule.field = *text;
+  return {};
+}
+
+checked<void> put(const name_rule& rule, settings& target, const written& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  if (!text) return problem{as_written(value) + " is an integer, not a string"};
+  if (text->empty() || text->size() > rule.letters_max) return problem{as_written(value) + " is no name of one"};
+  target.*rule.field = *text;
   return {};
 }
 

@@ -46,6 +46,11 @@ struct text_rule {  ///< any; empty: none
   std::string migration_identity::*field;
   std::string_view what;
 };
+struct name_rule {  ///< of something that the kernel has, or "auto"
+  std::string settings::*field;
+  std::string_view what;
+  std::size_t letters_max;
+};
 struct endpoint_rule {
   std::string settings::*field;
 };
@@ -57,7 +62,7 @@ struct key {
   std::string_view metavar;  ///< what --help calls the value
   std::string_view meaning;  ///< for --help
   std::variant<number_rule, size_rule, limit_rule, choice_rule<kernel_choice>, choice_rule<log_level>,
-               choice_rule<page_kind>, choice_rule<compression>, text_rule, endpoint_rule>
+               choice_rule<page_kind>, choice_rule<compression>, text_rule, name_rule, endpoint_rule>
       rule;
 
   std::string full_name() const { return std::string(table) + "." + std::string(name); }

@@ -40,13 +40,14 @@ bool is_option(const settings& chosen, const std::string& key_name) {
   return origin != chosen.origins.end() && origin->second.starts_with("--");
 }
 
-result<void> check_no_identity(const migration_words& given, const settings& chosen) {
+result<void> check_for_no_tcp(const migration_words& given, const settings& chosen) {
   const auto needless = [&](const std::string& option) {
     return refusal(option + " is for tcp: only; " + given.address + " stays on this host");
   };
   if (given.plain) return needless("--plain");
   for (const auto& k : keys())
-    if (k.table == "identity" && is_option(chosen, k.full_name())) return needless(std::string(k.option));
+    if ((k.table == "identity" || k.name == "congestion_control") && is_option(chosen, k.full_name()))
+      return needless(std::string(k.option));
   return {};
 }
 
@@ -72,10 +73,11 @@ result<void> check_device(const std::optional<std::string>& device) {
 
 result<migration_peer> peer_of(const std::string& command, const migration_words& given, const settings& chosen) {
   if (auto good = check_address(command, given.address); !good) return good.error();
-  auto proved = is_tcp(given.address) ? check_identity(chosen.identity, given.plain) : check_no_identity(given, chosen);
+  auto proved = is_tcp(given.address) ? check_identity(chosen.identity, given.plain) : check_for_no_tcp(given, chosen);
   if (!proved) return proved.error();
   if (auto good = check_device(given.device); !good) return good.error();
-  return migration_peer{given.address, static_cast<unsigned>(chosen.channels), given.plain, chosen.identity};
+  return migration_peer{given.address, static_cast<unsigned>(chosen.channels), given.plain, chosen.identity,
+                        chosen.congestion_control};
 }
 
 /// What the guest that is made up would not heed.

@@ -91,6 +91,7 @@ result<std::unique_ptr<socket_network>> socket_network::make(const migration_pee
   auto peer = ring::resolve(place_of(to.address));
   if (!peer) return peer.error();
   made->peer_ = std::move(*peer);
+  made->congestion_control_ = to.congestion_control;
   auto tls = tls_for(to);
   if (!tls) return tls.error();
   made->tls_ = std::move(*tls);
@@ -105,7 +106,7 @@ result<std::unique_ptr<socket_network>> socket_network::make(const migration_pee
 }
 
 task<result<std::unique_ptr<ring::byte_stream>>> socket_network::connect(unsigned channel) {
-  auto plain = co_await ring::connect(threads_[channel]->loop(), peer_);
+  auto plain = co_await ring::connect(threads_[channel]->loop(), peer_, congestion_control_);
   if (!plain || !tls_) co_return plain;
   greeting_[channel] = plain->get();
   auto safe = co_await ring::tls_connect(std::move(*plain), *tls_, peer_name_);

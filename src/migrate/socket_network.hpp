@@ -39,6 +39,7 @@ class socket_network final : public network {
   socket_network() = default;
 
   ring::address peer_;
+  std::string congestion_control_;
   std::optional<ring::tls_context> tls_;  ///< nothing: none is needed, or wanted
   std::string peer_name_;                 ///< in its certificate
   std::vector<std::unique_ptr<ring::loop_thread>> threads_;

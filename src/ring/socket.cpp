@@ -3,6 +3,7 @@
 #include "ring/socket.hpp"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -77,11 +78,42 @@ result<shared_socket> open_socket(int family, int flags) {
   return std::make_shared<detail::socket>(std::move(fd));
 }
 
-task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer, const address::place& place) {
+bool is_loopback(const address::place& place) noexcept {
+  if (place.socket.ss_family == AF_INET6)
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(place.socket).sin6_addr);
+  constexpr in_addr_t network_bits = 0xff000000;
+  const auto host = ntohl(reinterpret_cast<const sockaddr_in&>(place.socket).sin_addr.s_addr);
+  return (host & network_bits) == (INADDR_LOOPBACK & network_bits);
+}
+
+std::string why_not_controlled(int errno_value, const std::string& name) {
+  if (errno_value == ENOENT)
+    return "this kernel has no congestion control " + name +
+           "; net.ipv4.tcp_available_congestion_control lists those it has";
+  if (errno_value == EPERM)
+    return "the congestion control " + name +
+           " takes CAP_NET_ADMIN; net.ipv4.tcp_allowed_congestion_control lists those that do not";
+  return "choosing the congestion control " + name;
+}
+
+// Before the socket is connected: one that paced from the start goes on setting timers.
+result<void> control_congestion(int fd, const address::place& place, std::string name) {
+  if (place.socket.ss_family == AF_UNIX) return {};
+  const bool chosen = name != "auto";
+  if (!chosen && !is_loopback(place)) return {};
+  if (!chosen) name = "reno";
+  const auto answer = ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
+  if (answer == 0 || !chosen) return {};
+  return kernel_error(operation::connect_peer, errno, {}, why_not_controlled(errno, name));
+}
+
+task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer, const address::place& place,
+                                          const std::string& congestion_control) {
   auto socket =
       open_socket(place.socket.ss_family, 0);  // not SOCK_NONBLOCK: the ring would answer EAGAIN where it should wait
   if (!socket) co_return socket.error();
   const int fd = (*socket)->fd();
+  if (auto set = control_congestion(fd, place, congestion_control); !set) co_return set.error();
   const int answer = co_await owner.submit(
       [fd, &place](io_uring_sqe* entry) { io_uring_prep_connect(entry, fd, generic(place), place.size_bytes); });
   if (answer < 0) co_return kernel_error(operation::connect_peer, -answer, {}, why_not_connected(-answer, peer.text));
@@ -116,10 +148,10 @@ int bind_and_listen(int fd, const address::place& place) noexcept {
 
 }  // namespace
 
-task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer) {
+task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer, std::string congestion_control) {
   std::optional<error> failure;
   for (const auto& place : peer.places) {
-    auto connected = co_await connect_place(owner, peer, place);
+    auto connected = co_await connect_place(owner, peer, place, congestion_control);
     if (connected) co_return make_stream(owner, std::move(*connected), place.socket.ss_family);
     failure = connected.error();
   }

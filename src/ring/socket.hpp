@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "ring/address.hpp"
 #include "ring/byte_stream.hpp"
@@ -19,8 +20,10 @@
 namespace tidemark::ring {
 
 /// Connects to the first place of `peer` that answers. `peer` outlives the task. The kernel gives up on a silent peer after
-/// about two minutes. A UNIX socket's stream is a descriptor_stream.
-task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer);
+/// about two minutes. A UNIX socket's stream is a descriptor_stream. `congestion_control` is for what is sent over TCP: as
+/// migration_peer.hpp has it.
+task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer,
+                                                   std::string congestion_control = "auto");
 
 namespace detail {
 class socket;

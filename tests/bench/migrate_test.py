@@ -92,8 +92,12 @@ class PlainSend(FailsInOneLine):
         self.assertEqual(run.returncode, 1)
         self.assertIn(destination.path + " has 1048576 bytes: at least 2097152 are needed", run.stderr)
 
+    def test_a_congestion_control_that_is_unknown(self):
+        with Ram(MIB) as source, Ram(MIB) as destination:
+            self.assert_fails(lambda: tidemark.plain_send(PLAIN_SEND, source, destination, "carrier-pigeon"), "congestion control carrier-pigeon: No such file")
+
     def test_usage(self):
-        for words in ([], ["0", "a", "b"], ["-1", "a", "b"], ["1x", "a", "b"], ["1", "a", "b", "0"], ["1", "a", "b", "1", "c"]):
+        for words in ([], ["0", "a", "b"], ["-1", "a", "b"], ["1x", "a", "b"], ["1", "a", "b", "0"], ["1", "a", "b", "1", "reno", "c"]):
             run = subprocess.run([PLAIN_SEND, *words], capture_output=True, text=True, timeout=60)
             self.assertEqual((run.returncode, len(run.stderr.splitlines())), (2, 1), words)
 
@@ -227,7 +231,7 @@ class OurTool(FailsInOneLine):
         with Ram(8 * MIB) as source, Ram(8 * MIB) as destination:
             source.fill("random")
             self.assert_fails(lambda: self.tool().throughput(source, destination, 2), "tidemark, 2 channels: 2 of 2 pages")
-            self.assertEqual(self.asked(), f"migrate tcp:127.0.0.1:7 --plain --ram {source.path} --channels 2 --compression none --json\n")
+            self.assertEqual(self.asked(), f"migrate tcp:127.0.0.1:7 --plain --ram {source.path} --channels 2 --compression none --congestion-control auto --json\n")
 
     def test_blackout(self):
         with Ram(MIB) as ram:

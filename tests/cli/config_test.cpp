@@ -79,6 +79,7 @@ BOOST_AUTO_TEST_CASE(defaults_are_those_of_the_file) {
   BOOST_TEST(chosen.batch_pages == 4096u);
   BOOST_TEST(chosen.channels == 1u);
   BOOST_TEST((chosen.pages == tidemark::compression::automatic));
+  BOOST_TEST(chosen.congestion_control == "auto");
   BOOST_TEST(chosen.recovery_ms == 10000u);
   for (const auto* file : {&chosen.identity.certificate, &chosen.identity.key, &chosen.identity.authority,
                            &chosen.identity.peer_name, &chosen.identity.psk})
@@ -139,7 +140,7 @@ BOOST_AUTO_TEST_CASE(a_wrong_file_changes_nothing) {
 BOOST_AUTO_TEST_CASE(unknown_keys_and_tables_are_refused_where_they_stand) {
   BOOST_TEST(refused("[migration]\n  rounds = 3\n") ==
              "f.toml:2:3: unknown key \"rounds\" in [migration]; allowed: downtime_ms, bandwidth, rounds_max, batch_pages, "
-             "channels, compression, recovery_ms");
+             "channels, compression, congestion_control, recovery_ms");
   BOOST_TEST(refused("\n[demos]\nseed = 1\n") ==
              "f.toml:2:2: unknown table \"demos\"; allowed: [demo], [guest], [migration], [identity], [bench], [log]");
   BOOST_TEST(refused("seed = 1\n") ==

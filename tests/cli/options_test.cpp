@@ -232,10 +232,12 @@ BOOST_AUTO_TEST_CASE(every_option_of_migrate_arrives) {
                                 "--rounds-max",  "8",           "--batch-pages", "9",
                                 "--channels",    "10",          "--compression", "zstd",
                                 "--recovery-ms", "11",          "--json",        "--report",
-                                "page.html",     "--log-level", "debug"});
+                                "page.html",     "--log-level", "debug",         "--congestion-control",
+                                "dctcp"});
   BOOST_TEST(request.to.address == "tcp:[::1]:7000");
   BOOST_TEST(request.to.identity.psk == "key");
   BOOST_TEST(request.to.channels == 10u);
+  BOOST_TEST(request.to.congestion_control == "dctcp");
   BOOST_TEST(request.config.guest_memory_bytes == 2ull << 30);
   BOOST_TEST(request.config.guest_cpu_rate_bytes == 3u << 20);
   BOOST_TEST(request.config.guest_device_rate_bytes == 4u << 20);
@@ -462,6 +464,14 @@ BOOST_AUTO_TEST_CASE(a_doorbell_is_rung_on_no_device_but_a_test_device) {
     for (const auto* device : {"0000:03:00.0", ""})
       BOOST_TEST(refused({command, "file:s", "--device", device}).find(" is no test device; allowed: tidemark-test.0") !=
                  std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_congestion_control_is_for_tcp_and_has_a_name) {
+  BOOST_TEST(refused({"migrate", "unix:s", "--congestion-control", "cubic"}) ==
+             "--congestion-control is for tcp: only; unix:s stays on this host");
+  BOOST_TEST(refused({"migrate", "tcp:h:1", "--plain", "--congestion-control", "longer-than-any-is"}) ==
+             "--congestion-control: \"longer-than-any-is\" is no name of one; allowed: \"auto\", or one of "
+             "net.ipv4.tcp_available_congestion_control");
 }
 
 BOOST_AUTO_TEST_CASE(options_that_do_not_fit_together_are_refused) {

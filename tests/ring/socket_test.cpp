@@ -7,8 +7,11 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
+#include <array>
 #include <cerrno>
+#include <fstream>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -21,6 +24,25 @@
 using namespace tidemark;
 using namespace tidemark::ring;
 using namespace tidemark::tests;
+
+namespace {
+
+/// Of this process's connection to that port.
+std::string congestion_control_to(std::uint16_t port) {
+  constexpr int descriptors = 1024;
+  for (int fd = 0; fd != descriptors; ++fd) {
+    sockaddr_in peer{};
+    socklen_t size_bytes = sizeof peer;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size_bytes) != 0 || ntohs(peer.sin_port) != port) continue;
+    std::array<char, 16> name{};
+    socklen_t letters = name.size();
+    BOOST_REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &letters) == 0);
+    return name.data();
+  }
+  return "no connection";
+}
+
+}  // namespace
 
 BOOST_AUTO_TEST_SUITE(socket_suite)
 
@@ -163,6 +185,48 @@ BOOST_AUTO_TEST_CASE(a_refused_connection_says_what_to_start) {
     BOOST_TEST(answer.error().code.value() == ECONNREFUSED);
     BOOST_TEST((answer.error().what == operation::connect_peer));
     BOOST_TEST(answer.error().detail == "nothing listens at " + peer.text + "; start the destination first");
+  };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(what_is_sent_to_this_host_is_not_paced) {
+  const auto owner = make_loop();
+  const auto door = listener::open(*owner, loopback(0)).value();
+  const auto peer = loopback(door->port());
+  const auto work = [&]() -> task<> {
+    const auto stream = co_await connect(*owner, peer);
+    BOOST_TEST_REQUIRE(stream.has_value());
+    BOOST_TEST(congestion_control_to(door->port()) == "reno");
+  };
+  run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(a_congestion_control_that_is_named_is_taken) {
+  const auto owner = make_loop();
+  std::ifstream allowed("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
+  for (std::string name; allowed >> name;) {
+    const auto door = listener::open(*owner, loopback(0)).value();
+    const auto peer = loopback(door->port());
+    const auto work = [&]() -> task<> {
+      const auto stream = co_await connect(*owner, peer, name);
+      BOOST_TEST_REQUIRE(stream.has_value());
+      BOOST_TEST(congestion_control_to(door->port()) == name);
+    };
+    run_on(*owner, work());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_congestion_control_that_is_unknown_says_which_there_are) {
+  const auto owner = make_loop();
+  const auto door = listener::open(*owner, loopback(0)).value();
+  const auto peer = loopback(door->port());
+  const auto work = [&]() -> task<> {
+    const auto answer = co_await connect(*owner, peer, "carrier-pigeon");
+    BOOST_TEST_REQUIRE(answer.has_error());
+    BOOST_TEST(answer.error().code.value() == ENOENT);
+    BOOST_TEST(answer.error().detail ==
+               "this kernel has no congestion control carrier-pigeon; "
+               "net.ipv4.tcp_available_congestion_control lists those it has");
   };
   run_on(*owner, work());
 }

@@ -4,6 +4,7 @@
 import argparse
 import functools
 import os
+import pathlib
 import signal
 import statistics
 import sys
@@ -15,10 +16,11 @@ from .running import BUILT, Failed, build
 from .tidemark import Tool, plain_send
 
 GROUPS = ("random", "zero", "written", "half", "tls", "blackout", "fd")
-PROMISED = ("vs_qemu_1", "vs_qemu_2", "vs_qemu_plain", "vs_plain_send", "vs_qemu_zero", "vs_qemu_zero_written", "vs_qemu_half", "tls_vs_plain", "blackout_vs_predicted",
-            "blackout_vs_qemu", "fd_handover_ms")  # fmt: skip
+PROMISED = ("vs_qemu_1", "vs_qemu_2", "vs_qemu_plain", "vs_plain_send", "vs_qemu_1_alike", "vs_qemu_2_alike", "vs_plain_send_alike", "vs_plain_send_reno", "vs_qemu_zero",
+            "vs_qemu_zero_written", "vs_qemu_half", "tls_vs_plain", "blackout_vs_predicted", "blackout_vs_qemu", "fd_handover_ms")  # fmt: skip
 HANDED_OVER = 8 << 30
 QEMU_WAYS = (Way(0), Way(1), Way(2))
+HOST_CONTROL = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")  # the host's own choice, which QEMU and the plain loop take
 
 
 def tell_progress(text):
@@ -75,21 +77,27 @@ class Bench:
         self.asked = asked
         self.tool = None if asked.without_tidemark else Tool(asked.program)
         self.figures = dict.fromkeys(PROMISED)
+        self.host_control = HOST_CONTROL.read_text().strip()
 
     def measure(self):
         for group in self.asked.only:
             getattr(self, "measure_" + group)()
-        return self.figures | {"qemu_version": qemu.version(), "memory_bytes": self.asked.memory, "processors": os.cpu_count()}
+        machine = {"congestion_control": self.host_control, "memory_bytes": self.asked.memory, "processors": os.cpu_count()}
+        return self.figures | {"qemu_version": qemu.version()} | machine
 
     # --- throughput ---
 
     def by_qemu(self, source, destination, *ways):
         return {f"qemu {way}": functools.partial(qemu.throughput, source, destination, way) for way in ways}
 
-    def by_us(self, source, destination, *channels):
+    def by_us(self, source, destination, *channels, called="tidemark", **options):
         if self.tool is None:
             return {}
-        return {f"tidemark {count}": functools.partial(self.tool.throughput, source, destination, count) for count in channels}
+        return {f"{called} {count}": functools.partial(self.tool.throughput, source, destination, count, **options) for count in channels}
+
+    def by_plain_send(self, source, destination):
+        works = {"plain send": (), "plain send reno": ("reno",)}
+        return {name: functools.partial(plain_send, self.asked.plain, source, destination, *control) for name, control in works.items()}
 
     def measure_throughput(self, kind, works_of):
         """A table, and the absolute numbers as figures of their own."""
@@ -110,14 +118,19 @@ class Bench:
 
     def measure_random(self):
         def works(source, destination):
-            plain = {"plain send": lambda: plain_send(self.asked.plain, source, destination)}
-            return self.by_us(source, destination, 1, 2) | self.by_qemu(source, destination, *QEMU_WAYS) | plain
+            alike = self.by_us(source, destination, 1, 2, called="tidemark alike", congestion_control=self.host_control)
+            ours = self.by_us(source, destination, 1, 2) | alike
+            return ours | self.by_qemu(source, destination, *QEMU_WAYS) | self.by_plain_send(source, destination)
 
         given = self.measure_throughput("random", works)
         self.figures["vs_qemu_1"] = ratio(given, ["tidemark 1"], ["qemu multifd 1"])
         self.figures["vs_qemu_2"] = ratio(given, ["tidemark 2"], ["qemu multifd 2"])
         self.figures["vs_qemu_plain"] = ratio(given, ["tidemark 1"], ["qemu plain"])
         self.figures["vs_plain_send"] = ratio(given, ["tidemark 1"], ["plain send"])
+        self.figures["vs_qemu_1_alike"] = ratio(given, ["tidemark alike 1"], ["qemu multifd 1"])
+        self.figures["vs_qemu_2_alike"] = ratio(given, ["tidemark alike 2"], ["qemu multifd 2"])
+        self.figures["vs_plain_send_alike"] = ratio(given, ["tidemark alike 1"], ["plain send"])
+        self.figures["vs_plain_send_reno"] = ratio(given, ["tidemark 1"], ["plain send reno"])
 
     def measure_zero(self):
         self.figures["vs_qemu_zero"] = self.measure_against_best("untouched")

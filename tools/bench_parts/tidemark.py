@@ -73,12 +73,13 @@ class Tool:
             receiver.rest_told()
         return summary_of(told, sender.name)
 
-    def throughput(self, source, destination, channels, tls=False):
+    def throughput(self, source, destination, channels, tls=False, congestion_control="auto"):
         """Bytes of RAM a second, and the summary."""
         destination.scribble()
         with key_file() if tls else contextlib.nullcontext() as key:
             security = ["--psk", key] if tls else ["--plain"]
-            told = self.migrate([*security, "--ram", source.path, "--channels", str(channels), "--compression", "none"], [*security, "--ram", destination.path])
+            asked = ["--channels", str(channels), "--compression", "none", "--congestion-control", congestion_control]
+            told = self.migrate([*security, "--ram", source.path, *asked], [*security, "--ram", destination.path])
         destination.check_arrived(source, f"tidemark, {channels} channels")
         return {"bytes_per_s": source.size / (told["total_ms"] / 1000), **told}
 
@@ -115,9 +116,9 @@ def key_file():
         yield str(path)
 
 
-def plain_send(program, source, destination):
+def plain_send(program, source, destination, *congestion_control):
     destination.scribble()
-    with Program(program, str(source.size), source.path, destination.path) as sender:
+    with Program(program, str(source.size), source.path, destination.path, "1", *congestion_control) as sender:
         told = sender.rest_told()
     destination.check_arrived(source, "the plain loop of sends")
     return told[-1]
