@@ -28,14 +28,26 @@ constexpr std::size_t descriptors_max = descriptor_stream::descriptors_max;
 
 // --- bytes ---
 
+void set_option(int fd, int level, int name, int value) noexcept { ::setsockopt(fd, level, name, &value, sizeof value); }
+
 // Pages leave when they are sent: the engine gathers by itself.
-void send_at_once(int fd) noexcept {
-  const int on = 1;
-  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+void send_at_once(int fd) noexcept { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+// A host that is gone without a word: by itself the kernel sends on for a quarter of an hour, and waits for ever for what
+// was to come. The guest may stand still meanwhile.
+void notice_silence(int fd) noexcept {
+  constexpr int silence_s = 10;
+  constexpr int probes = 5;
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, silence_s * 1000);  // what was sent is not taken
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);                      // nothing is under way
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, silence_s / 2);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, silence_s / 2 / probes);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, probes);
 }
 
-error transfer_error(operation what, const detail::socket& socket, int answer) {
+error transfer_error(operation what, detail::socket& socket, int answer) {
   if (socket.closed()) return closed_here(what);
+  answer = socket.first_failure(answer);
   switch (-answer) {
     case 0:
       return make_error(what, errc::peer_closed, {}, "the peer closed the connection; its log says why");
@@ -50,7 +62,8 @@ error transfer_error(operation what, const detail::socket& socket, int answer) {
   }
 }
 
-// Moves all bytes of `parts` through the socket. `prepare` is io_uring_prep_sendmsg or _recvmsg.
+// Moves all bytes of `parts` through the socket. `prepare` is io_uring_prep_sendmsg or _recvmsg: without MSG_WAITALL, where
+// the ring answers a short count and forgets the failure behind it.
 template <class Prepare>
 task<result<void>> transfer(uring_loop& owner, shared_socket socket, std::span<iovec> parts, operation what,
                             Prepare prepare) {
@@ -190,16 +203,14 @@ class socket_stream : public Base {
   ~socket_stream() override { socket_stream::close(); }
 
   task<result<void>> write(std::span<iovec> parts) override {
-    // MSG_WAITALL: the kernel itself continues a short count, without a turn of the loop between.
     return transfer(owner_, socket_, parts, operation::send, [](io_uring_sqe* entry, int fd, const msghdr* message) {
-      io_uring_prep_sendmsg(entry, fd, message, MSG_NOSIGNAL | MSG_WAITALL);
+      io_uring_prep_sendmsg(entry, fd, message, MSG_NOSIGNAL);
     });
   }
 
   task<result<void>> read(std::span<iovec> parts) override {
-    return transfer(owner_, socket_, parts, operation::receive, [](io_uring_sqe* entry, int fd, msghdr* message) {
-      io_uring_prep_recvmsg(entry, fd, message, MSG_WAITALL);
-    });
+    return transfer(owner_, socket_, parts, operation::receive,
+                    [](io_uring_sqe* entry, int fd, msghdr* message) { io_uring_prep_recvmsg(entry, fd, message, 0); });
   }
 
   task<result<std::size_t>> read_some(std::span<std::byte> into) override { return receive_some(owner_, socket_, into); }
@@ -230,6 +241,7 @@ error detail::closed_here(operation what) { return make_error(what, errc::closed
 std::unique_ptr<byte_stream> detail::make_stream(uring_loop& owner, shared_socket connected, int family) {
   if (family == AF_UNIX) return std::make_unique<unix_stream>(owner, std::move(connected));
   send_at_once(connected->fd());
+  notice_silence(connected->fd());
   return std::make_unique<socket_stream<byte_stream>>(owner, std::move(connected));
 }
 

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "ring/byte_stream.hpp"
@@ -33,6 +34,9 @@ class socket {
   int fd() const noexcept { return fd_.get(); }
   bool closed() const noexcept { return closed_; }
 
+  /// What ended the connection: the kernel tells it to one of those who wait, and to the others only that it has ended.
+  int first_failure(int answer) noexcept { return failure_ ? *failure_ : failure_.emplace(answer); }
+
   /// Wakes whoever waits on the socket; the descriptor stays theirs until they have gone.
   void close() noexcept {
     closed_ = true;
@@ -42,6 +46,7 @@ class socket {
  private:
   descriptor fd_;
   bool closed_ = false;
+  std::optional<int> failure_;
 };
 
 using shared_socket = std::shared_ptr<socket>;
