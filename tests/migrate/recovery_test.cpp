@@ -301,18 +301,6 @@ BOOST_AUTO_TEST_CASE(a_destination_that_was_restarted_is_not_mistaken_for_the_ol
   check_restarted({connection::never, head_of(whole.back, frame_type::running) + 7}, true);
 }
 
-namespace {
-
-tests::bytes frame_of(frame_type type, const std::string& body) {
-  const auto head = make_head(type, 0, body, 0);
-  tests::bytes said(sizeof head + body.size());
-  std::memcpy(said.data(), &head, sizeof head);
-  std::copy(body.begin(), body.end(), said.begin() + sizeof head);
-  return said;
-}
-
-}  // namespace
-
 BOOST_AUTO_TEST_CASE(strangers_in_the_middle_are_refused_and_disturb_nothing) {
   two_sides sides({60, 3});
   const hello other{session::random(), 1, 1, 0, false, {{"ram0", 60 * page_bytes}, {"ram1", 3 * page_bytes}}, {}};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small guest at a source, a place for it at a destination, and one migration between them. Nothing in it is random but
-// the pace of the network.
+// A small guest at a source, a place for it at a destination, and one migration between them, with devices or without.
+// Nothing in it is random but the pace of the network and of workers.
 //
 // Threading: one thread.
 
@@ -23,6 +23,7 @@
 
 #include "migrate/channel.hpp"
 #include "migrate/destination.hpp"
+#include "migrate/device_states.hpp"
 #include "migrate/network_target.hpp"
 #include "migrate/source.hpp"
 #include "migrate/streams.hpp"
@@ -182,10 +183,13 @@ class two_sides {
   // What migrate() is made of, for those who put it together in another way.
 
   network_target::parts target_parts(network& net) {
-    return {host.executor(), net, host.space().blocks(), {}, of, options.pages, options.recovery_window};
+    std::vector<std::string> names;
+    for (std::size_t i = 0; devices && i != devices->size(); ++i) names.push_back(devices->name(i));
+    return {host.executor(),         net,           host.space().blocks(), std::move(names), of, options.pages,
+            options.recovery_window, host.threads()};
   }
   source::parts source_parts(target& to) {
-    return {host.executor(), host.loop(), to, host.space(), *stream, vm, host.threads()};
+    return {host.executor(), host.loop(), to, host.space(), *stream, vm, host.threads(), devices};
   }
   destination::parts destination_parts(arrivals& from, guest& taken_over_by) {
     return {host.executor(),
@@ -198,7 +202,8 @@ class two_sides {
               has_room = made.has_value();
               return made;
             },
-            [this](const error& why) { strangers.push_back(why); }};
+            [this](const error& why) { strangers.push_back(why); },
+            devices_there};
   }
   /// `wire`, with the taps at its ends.
   simulated_network::shape tapped() {
@@ -230,6 +235,8 @@ class two_sides {
   std::optional<dirty_stream> stream;
   hooked_guest vm;
   hooked_guest there;
+  device_states* devices = nullptr;        ///< of the guest; none: it has none
+  device_states* devices_there = nullptr;  ///< that take over their states
   room place;
   destination::make_room_call make_room;
   migration_options options{.recovery_window = std::chrono::milliseconds(0), .compare = true};
@@ -270,6 +277,15 @@ struct two_sides_of_a_page : two_sides {
     };
   }
 };
+
+/// The first frame of a connection, without a payload.
+inline tests::bytes frame_of(frame_type type, const std::string& body) {
+  const auto head = make_head(type, 0, body, 0);
+  tests::bytes said(sizeof head + body.size());
+  std::memcpy(said.data(), &head, sizeof head);
+  std::copy(body.begin(), body.end(), said.begin() + sizeof head);
+  return said;
+}
 
 /// Where each head begins in what was said.
 inline std::vector<std::size_t> heads_in(const tests::bytes& said) {

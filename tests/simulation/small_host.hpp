@@ -59,12 +59,17 @@ class small_host {
     return std::move(*into);
   }
 
-  void add_container(unsigned group) {
+  void add_container(unsigned group) { devices_.push_back(attach(space_, group)); }
+
+  /// The device of a group.
+  device attach(address_space& to, unsigned group) {
     const auto path = "/sys/bus/platform/devices/tidemark-test." + std::to_string(group);
-    auto attached = wait([&](auto token) { return space_.async_attach(path, token); });
+    auto attached = wait([&](auto token) { return to.async_attach(path, token); });
     BOOST_REQUIRE(attached.has_value());
-    devices_.push_back(std::move(*attached));
+    return std::move(*attached);
   }
+  /// Of another guest on the same kernel.
+  address_space another_space() { return {executor(), host_}; }
 
   void add(std::uint64_t iova, std::uint64_t pages, block_index block, std::uint64_t first_page = 0) {
     const region added{{iova, pages * page_bytes}, block, first_page * page_bytes, true};
@@ -84,6 +89,7 @@ class small_host {
     log_->record(block, page, 1);
   }
 
+  const device& device_of(unsigned container) const { return devices_[container]; }
   any_io_executor executor() { return loop_.get_executor(); }
   tests::manual_loop& loop() noexcept { return loop_; }
   chance& luck() noexcept { return luck_; }
