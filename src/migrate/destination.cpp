@@ -178,9 +178,10 @@ task<result<void>> destination::begin(const connection& from, const hello& said,
   drop_connections(std::nullopt);
   connected_.push_back(from);
   changed_.notify();
-  while (taking_in_ != 0) co_await changed_.wait();
+  while (taking_in_ != 0 || devices_change_) co_await changed_.wait();
   if (attempt_ != said.attempt) co_return protocol_error("this attempt of the migration is over");
-  co_return co_await start_devices(resumed, said.handed_over);
+  auto changing = start_devices(resumed, said.handed_over);
+  co_return co_await change_devices(std::move(changing));
 }
 
 task<result<void>> destination::make_room(const connection& from, const hello& said) {
@@ -222,6 +223,15 @@ task<result<void>> destination::start_devices(bool again, bool handed_over) {
     if (auto reset = co_await with_.devices->give_up(); !reset) co_return reset;
   devices_load_ = true;
   co_return co_await with_.devices->start_resuming();
+}
+
+/// One change at a time: an attempt that begins waits for that of the one before.
+task<result<void>> destination::change_devices(task<result<void>> change) {
+  devices_change_ = true;
+  auto changed = co_await std::move(change);
+  devices_change_ = false;
+  changed_.notify();
+  co_return changed;
 }
 
 task<void> destination::serve_control(connection from, std::uint64_t attempt, bool resumed) {
@@ -286,8 +296,11 @@ task<result<void>> destination::finish(const connection& control, std::uint64_t 
   if (auto joined = co_await all_joined(attempt); !joined) co_return joined;
   while (finals_ != session_->channels && attempt == attempt_ && !outcome_) co_await changed_.wait();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
-  if (with_.devices && !in_place_)
-    if (auto loaded = co_await with_.devices->load(); !loaded) co_return loaded;
+  if (with_.devices && !in_place_) {
+    auto loading = with_.devices->load();
+    if (auto loaded = co_await change_devices(std::move(loading)); !loaded) co_return loaded;
+    if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
+  }
   in_place_ = true;
   if (auto sent = co_await on(control, control->say(frame_type::ready)); !sent) co_return sent;
   auto go = co_await on(control, control->wire().expect(frame_type::go));

@@ -72,6 +72,7 @@ class destination {
   ring::task<result<void>> make_room(const connection& from, const hello& said);
   ring::task<result<void>> take_in(const connection& from);
   ring::task<result<void>> start_devices(bool again, bool handed_over);
+  ring::task<result<void>> change_devices(ring::task<result<void>> change);
   ring::task<result<void>> run_guest();
   ring::task<result<void>> all_joined(std::uint64_t attempt);
   ring::task<result<void>> finish(const connection& control, std::uint64_t attempt);
@@ -98,6 +99,7 @@ class destination {
   std::uint64_t received_bytes_ = 0;
   bool running_ = false;
   bool devices_load_ = false;
+  bool devices_change_ = false;   ///< they are being told to change their states
   bool in_place_ = false;         ///< all of it, the devices' states taken over: `ready` was, or could be, said
   bool resuming_ = false;         ///< and not yet known to
   std::optional<error> differs_;  ///< what was compared

@@ -5,6 +5,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "migrate/two_sides.hpp"
+#include "support/dirty_pages.hpp"
 
 namespace tidemark::migrate {
 
@@ -16,6 +17,47 @@ using cut = simulated_network::cut;
 
 constexpr auto recovers = 5'000ms;
 constexpr auto never = connection::never;
+
+/// Workers that begin some time after they were woken.
+class late_workers final : public workers {
+ public:
+  late_workers(ring::loop& loop, workers& below) : loop_(loop), below_(below) {}
+
+  std::unique_ptr<worker> make(const std::string& name, std::function<void()> job) override {
+    auto counted = [this, job = std::move(job)] {
+      job();
+      --under_way_;
+    };
+    at_once_max = std::max(at_once_max, ++under_way_);
+    return std::make_unique<late_worker>(loop_, time, below_.make(name, std::move(counted)));
+  }
+
+  std::chrono::milliseconds time{0};
+  unsigned at_once_max = 0;  ///< jobs
+
+ private:
+  class late_worker final : public worker {
+   public:
+    late_worker(ring::loop& loop, std::chrono::milliseconds late, std::shared_ptr<worker> below)
+        : loop_(loop), late_(late), below_(std::move(below)) {}
+    void wake() noexcept override { ring::start(wake_later(loop_, late_, below_)); }
+
+   private:
+    static ring::task<> wake_later(ring::loop& loop, std::chrono::milliseconds late, std::weak_ptr<worker> below) {
+      ring::timer pause(loop);
+      co_await pause.until(loop.now() + late);
+      if (const auto still = below.lock()) still->wake();
+    }
+
+    ring::loop& loop_;
+    std::chrono::milliseconds late_;
+    std::shared_ptr<worker> below_;
+  };
+
+  ring::loop& loop_;
+  workers& below_;
+  unsigned under_way_ = 0;
+};
 
 /// A guest with a device that is in use until the guest is paused, and the device that is to take its place.
 struct sides_with_a_device : two_sides {
@@ -29,9 +71,12 @@ struct sides_with_a_device : two_sides {
       use();
       return {};
     };
-    host.kernel().fault = [this](unsigned long request, std::uintptr_t) -> std::optional<int> {
+    host.kernel().fault = [this](unsigned long request, std::uintptr_t argument) -> std::optional<int> {
       if (request == VFIO_DEVICE_RESET) ++resets;
-      return std::nullopt;
+      if (tests::feature_set(request, argument) != VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE) return std::nullopt;
+      vfio_device_feature_mig_state wanted{};
+      std::memcpy(&wanted, reinterpret_cast<const vfio_device_feature*>(argument)->data, sizeof wanted);
+      return fails(static_cast<device_state>(wanted.device_state)) ? std::optional(-EIO) : std::nullopt;
     };
   }
 
@@ -66,10 +111,12 @@ struct sides_with_a_device : two_sides {
     BOOST_TEST(same_memory());
   }
 
+  late_workers late{host.loop(), host.threads()};  ///< of the destination's device
   address_space space_there = host.another_space();
   device device_there = host.attach(space_there, 1);
   device_states states{{host.device_of(0)}, host.executor(), host.threads()};
-  device_states states_there{{device_there}, host.executor(), host.threads()};
+  device_states states_there{{device_there}, host.executor(), late};
+  std::function<bool(device_state to)> fails = [](device_state) { return false; };  ///< whether a device does on its way
   std::uint64_t used = 0;
   unsigned resets = 0;
 };
@@ -86,6 +133,14 @@ passed without_breaks() {
   BOOST_TEST(whole.used == 2u);
   BOOST_TEST(whole.resets == 0u);
   return {whole.at_destination[0].read, whole.at_source[0].read};
+}
+
+/// Where the first frame of this type ends, which has a body and nothing more.
+std::uint64_t end_of(const tests::bytes& said, frame_type type) {
+  frame_head head;
+  const auto at = head_of(said, type);
+  std::memcpy(&head, said.data() + at, sizeof head);
+  return at + sizeof head + head.body_bytes;
 }
 
 /// Every place where the first connection may break before the last word has been said.
@@ -222,6 +277,51 @@ BOOST_AUTO_TEST_CASE(a_guest_that_was_handed_over_before_all_of_it_was_here_ends
   BOOST_TEST(sides.vm.running());
   BOOST_REQUIRE(ended.destination->has_error());
   BOOST_TEST(says(ended.destination->error(), "handed over, but not all of it is here"));
+}
+
+// --- devices that take their time, and that fail ---
+
+namespace {
+
+/// Breaks the first connection when so much has come at the destination, and once.
+two_sides::outcome migrate_and_break_behind(sides_with_a_device& sides, std::uint64_t bytes) {
+  bool broken = false;
+  return sides.migrate([&](source&) {
+    if (!broken && sides.at_destination[0].read_bytes == bytes) {
+      broken = true;
+      sides.over->break_now(0);
+    }
+  });
+}
+
+}  // namespace
+
+// The source is back before the device has begun to take over, or has done so, what came over the connection that broke.
+BOOST_AUTO_TEST_CASE(a_device_that_changes_its_state_is_let_finish_before_the_next_attempt) {
+  const auto whole = without_breaks();
+  for (const auto behind : {frame_type::hello, frame_type::final}) {
+    sides_with_a_device sides;
+    sides.options.recovery_window = recovers;
+    sides.late.time = 500ms;
+    sides.check_arrived(migrate_and_break_behind(sides, end_of(whole.forth, behind)), 1);
+    BOOST_TEST(sides.late.at_once_max == 1u);
+  }
+}
+
+// covers R32
+BOOST_AUTO_TEST_CASE(a_state_that_is_refused_in_the_next_attempt_is_refused_before_go) {
+  const auto whole = without_breaks();
+  sides_with_a_device sides;
+  sides.options.recovery_window = recovers;
+  sides.late.time = 500ms;
+  unsigned loads = 0;
+  sides.fails = [&](device_state to) { return to == device_state::stop && ++loads > 1; };
+  const auto ended = migrate_and_break_behind(sides, end_of(whole.forth, frame_type::final));
+  sides.check_devices(ended);
+  BOOST_TEST(loads == 2u);
+  BOOST_TEST(sides.vm.running());
+  BOOST_REQUIRE((ended.source->has_error() && ended.destination->has_error()));
+  BOOST_TEST(says(ended.source->error(), "Input/output error"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
