@@ -149,10 +149,8 @@ task<void> destination::greet(connection from, const frame& first) {
   }
   bool resumed = false;
   auto begun = co_await begin(from, *said, resumed);
-  if (!begun && !session_) {
-    end(begun.error());  // which the source hears as it is left: it is no stranger
-    co_return;
-  }
+  if (!begun && !session_) end(begun.error());
+  if (outcome_) co_return;  // which the source hears as it is left: it is no stranger
   if (!begun) {
     co_await refuse_stranger(from, begun.error());
     co_return;
@@ -181,7 +179,9 @@ task<result<void>> destination::begin(const connection& from, const hello& said,
   while (taking_in_ != 0 || devices_change_) co_await changed_.wait();
   if (attempt_ != said.attempt) co_return protocol_error("this attempt of the migration is over");
   auto changing = start_devices(resumed, said.handed_over);
-  co_return co_await change_devices(std::move(changing));
+  auto started = co_await change_devices(std::move(changing));
+  if (!started && attempt_ == said.attempt) end(started.error());
+  co_return started;
 }
 
 task<result<void>> destination::make_room(const connection& from, const hello& said) {
@@ -212,11 +212,7 @@ task<result<void>> destination::make_room(const connection& from, const hello& s
 task<result<void>> destination::start_devices(bool again, bool handed_over) {
   if (running_) co_return result<void>{};
   if (again && handed_over && in_place_) co_return result<void>{};
-  if (again && handed_over) {
-    auto why = protocol_error("the guest was handed over, but not all of it is here");
-    end(why);
-    co_return why;
-  }
+  if (again && handed_over) co_return protocol_error("the guest was handed over, but not all of it is here");
   in_place_ = false;
   if (!with_.devices) co_return result<void>{};
   if (again)

@@ -324,6 +324,25 @@ BOOST_AUTO_TEST_CASE(a_state_that_is_refused_in_the_next_attempt_is_refused_befo
   BOOST_TEST(says(ended.source->error(), "Input/output error"));
 }
 
+// Nobody is waited for who has been told why it cannot be.
+BOOST_AUTO_TEST_CASE(a_device_that_cannot_begin_to_take_over_ends_the_migration_in_any_attempt) {
+  const auto whole = without_breaks();
+  for (const unsigned good : {0u, 1u}) {
+    sides_with_a_device sides;
+    sides.options.recovery_window = recovers;
+    sides.wire.cuts = {{head_of(whole.forth, frame_type::final), never}};
+    unsigned begun = 0;
+    sides.fails = [&](device_state to) { return to == device_state::resuming && ++begun > good; };
+    const auto ended = sides.migrate();
+    sides.check_devices(ended);
+    BOOST_TEST(begun == good + 1);
+    BOOST_TEST(sides.vm.running());
+    BOOST_REQUIRE((ended.source->has_error() && ended.destination->has_error()));
+    for (const auto& each : {ended.source->error(), ended.destination->error()})
+      BOOST_TEST(says(each, "tidemark-test.1: VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE RESUMING"));
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace tidemark::migrate
