@@ -36,9 +36,8 @@ struct migration_peer {
   bool plain = false;     ///< over TCP without TLS: anybody on the way reads and changes the guest's memory
   migration_identity identity{};
   /// The source, over TCP: the kernel's congestion control (tcp(7), TCP_CONGESTION) by name, such as cubic or dctcp. One
-  /// that paces by itself, as bbr does, sets a timer for each 64 KiB, which costs the sender more than copying them. "auto":
-  /// the host's own choice; to a loopback address reno, which does not pace: what never leaves the host has no path to
-  /// spare.
+  /// that paces by itself, as bbr does, sets a timer for each 64 KiB; in a virtual machine that costs more than to copy
+  /// them. "auto": the host's own choice; to a loopback address reno, which does not pace: there is no path to spare.
   std::string congestion_control = "auto";
 };
 

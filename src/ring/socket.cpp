@@ -104,7 +104,8 @@ result<void> control_congestion(int fd, const address::place& place, std::string
   if (!chosen) name = "reno";
   const auto answer = ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
   if (answer == 0 || !chosen) return {};
-  return kernel_error(operation::connect_peer, errno, {}, why_not_controlled(errno, name));
+  const int errno_value = errno;
+  return kernel_error(operation::connect_peer, errno_value, {}, why_not_controlled(errno_value, name));
 }
 
 task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer, const address::place& place,

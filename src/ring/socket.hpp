@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Connections on a uring_loop, over TCP and UNIX sockets: connect and listen.
-// A TCP peer of whom nothing is heard for ten seconds, not even by the kernel's probes, is gone: what waits for it completes
-// with ETIMEDOUT.
+// A TCP peer that takes nothing of what was sent for ten seconds, or does not answer the kernel's probes as long, is gone:
+// what waits for it completes with ETIMEDOUT.
 //
 // Threading: the loop's thread, but for listener::open, which may be called before the loop runs on another.
 

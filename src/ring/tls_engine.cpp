@@ -194,7 +194,7 @@ result<std::span<iovec>> tls_engine::seal(std::span<iovec> parts) {
 result<std::size_t> tls_engine::open(std::span<std::byte> into) {
   if (failure_) return *failure_;
   std::size_t got = 0;
-  if (ERR_peek_error() != 0) ERR_clear_error();  // which takes its time, for each record
+  ERR_clear_error();
   if (after(SSL_read_ex(ssl_.get(), into.data(), into.size(), &got), operation::receive) == step::failed) return *failure_;
   return got;
 }
