@@ -42,6 +42,21 @@ std::string congestion_control_to(std::uint16_t port) {
   return "no connection";
 }
 
+/// Of a connection to this host for which that was asked.
+std::string congestion_control_taken(const std::string& asked) {
+  const auto owner = make_loop();
+  const auto door = listener::open(*owner, loopback(0)).value();
+  const auto peer = loopback(door->port());
+  std::string taken;
+  const auto work = [&]() -> task<> {
+    const auto stream = co_await connect(*owner, peer, asked);
+    BOOST_TEST_REQUIRE(stream.has_value());
+    taken = congestion_control_to(door->port());
+  };
+  run_on(*owner, work());
+  return taken;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(socket_suite)
@@ -189,31 +204,13 @@ BOOST_AUTO_TEST_CASE(a_refused_connection_says_what_to_start) {
   run_on(*owner, work());
 }
 
-BOOST_AUTO_TEST_CASE(what_is_sent_to_this_host_is_not_paced) {
-  const auto owner = make_loop();
-  const auto door = listener::open(*owner, loopback(0)).value();
-  const auto peer = loopback(door->port());
-  const auto work = [&]() -> task<> {
-    const auto stream = co_await connect(*owner, peer);
-    BOOST_TEST_REQUIRE(stream.has_value());
-    BOOST_TEST(congestion_control_to(door->port()) == "reno");
-  };
-  run_on(*owner, work());
-}
+BOOST_AUTO_TEST_CASE(what_is_sent_to_this_host_is_not_paced) { BOOST_TEST(congestion_control_taken("auto") == "reno"); }
 
 BOOST_AUTO_TEST_CASE(a_congestion_control_that_is_named_is_taken) {
-  const auto owner = make_loop();
   std::ifstream allowed("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
-  for (std::string name; allowed >> name;) {
-    const auto door = listener::open(*owner, loopback(0)).value();
-    const auto peer = loopback(door->port());
-    const auto work = [&]() -> task<> {
-      const auto stream = co_await connect(*owner, peer, name);
-      BOOST_TEST_REQUIRE(stream.has_value());
-      BOOST_TEST(congestion_control_to(door->port()) == name);
-    };
-    run_on(*owner, work());
-  }
+  unsigned tried = 0;
+  for (std::string name; allowed >> name; ++tried) BOOST_TEST(congestion_control_taken(name) == name);
+  BOOST_TEST(tried != 0u);
 }
 
 BOOST_AUTO_TEST_CASE(a_congestion_control_that_is_unknown_says_which_there_are) {
