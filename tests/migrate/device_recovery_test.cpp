@@ -61,7 +61,10 @@ class late_workers final : public workers {
 
 /// A guest with a device that is in use until the guest is paused, and the device that is to take its place.
 struct sides_with_a_device : two_sides {
-  sides_with_a_device() : two_sides({1}) {
+  /// Connections are made anew for so long, and break there.
+  explicit sides_with_a_device(std::vector<cut> cuts = {}, std::chrono::milliseconds window = recovers) : two_sides({1}) {
+    wire.cuts = std::move(cuts);
+    options.recovery_window = window;
     std::memset(host.space().blocks()[0].host, 0, page_bytes);
     options.pages = compression::lz4;  // of the page there is little to cut: that is recovery_test's
     devices = &states;
@@ -128,7 +131,6 @@ struct passed {
 };
 passed without_breaks() {
   sides_with_a_device whole;
-  whole.options.recovery_window = recovers;
   whole.check_arrived(whole.migrate(), 0);
   BOOST_TEST(whole.used == 2u);
   BOOST_TEST(whole.resets == 0u);
@@ -175,9 +177,7 @@ BOOST_AUTO_TEST_SUITE(device_recovery)
 // covers R35
 BOOST_AUTO_TEST_CASE(wherever_the_connection_breaks_the_device_arrives_as_it_was_when_the_guest_was_paused) {
   for_each_cut(all_cuts(without_breaks()), [](cut where) {
-    sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
-    sides.wire.cuts = {where};
+    sides_with_a_device sides({where});
     sides.check_arrived(sides.migrate(), 1);
   });
 }
@@ -187,8 +187,7 @@ BOOST_AUTO_TEST_CASE(wherever_a_connection_breaks_that_nobody_makes_anew_the_dev
   unsigned ran_on = 0;
   unsigned undecided = 0;
   for_each_cut(all_cuts(without_breaks()), [&](cut where) {
-    sides_with_a_device sides;
-    sides.wire.cuts = {where};
+    sides_with_a_device sides({where}, 0ms);
     const auto ended = sides.migrate();
     sides.check_devices(ended);
     if (sides.vm.running()) ++ran_on;
@@ -201,9 +200,7 @@ BOOST_AUTO_TEST_CASE(wherever_a_connection_breaks_that_nobody_makes_anew_the_dev
 // covers R35: the source has read its device to the end by then, and can not say its state again
 BOOST_AUTO_TEST_CASE(a_break_behind_go_leaves_the_state_that_had_arrived) {
   for_each_cut(cuts_behind_go(without_breaks()), [](cut where) {
-    sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
-    sides.wire.cuts = {where};
+    sides_with_a_device sides({where});
     sides.check_arrived(sides.migrate(), 1);
     BOOST_TEST(sides.resets == 0u);
     BOOST_TEST(sides.used == 2u);
@@ -213,14 +210,10 @@ BOOST_AUTO_TEST_CASE(a_break_behind_go_leaves_the_state_that_had_arrived) {
 BOOST_AUTO_TEST_CASE(a_break_behind_go_may_be_followed_by_others) {
   const auto whole = without_breaks();
   const cut behind_go{head_of(whole.forth, frame_type::go) + 1, never};
-  sides_with_a_device once;
-  once.options.recovery_window = recovers;
-  once.wire.cuts = {behind_go};
+  sides_with_a_device once({behind_go});
   once.check_arrived(once.migrate(), 1);
   for_each_cut(all_cuts({once.at_destination[1].read, once.at_source[1].read}), [&](cut where) {
-    sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
-    sides.wire.cuts = {behind_go, where, behind_go};
+    sides_with_a_device sides({behind_go, where, behind_go});
     sides.check_arrived(sides.migrate(), 1);
     BOOST_TEST(sides.at_destination.size() > 2u);
     BOOST_TEST(sides.resets == 0u);
@@ -232,9 +225,7 @@ BOOST_AUTO_TEST_CASE(a_break_behind_go_that_nobody_mends_leaves_the_state_at_the
   unsigned ran_there = 0;
   const auto cuts = cuts_behind_go(without_breaks());
   for_each_cut(cuts, [&](cut where) {
-    sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
-    sides.wire.cuts = {where};
+    sides_with_a_device sides({where});
     sides.wire.reaches = [](std::size_t number) { return number == 0; };
     const auto ended = sides.migrate();
     sides.check_devices(ended);
@@ -251,10 +242,8 @@ BOOST_AUTO_TEST_CASE(a_break_behind_go_that_nobody_mends_leaves_the_state_at_the
 
 BOOST_AUTO_TEST_CASE(a_break_behind_go_of_one_channel_of_several) {
   const auto with_channels = [](std::vector<cut> cuts) {
-    sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
+    sides_with_a_device sides(std::move(cuts));
     sides.wire.channels = 3;
-    sides.wire.cuts = std::move(cuts);
     const auto ended = sides.migrate();
     sides.check_arrived(ended, sides.wire.cuts.empty() ? 0 : 1);
     BOOST_TEST(sides.resets == 0u);
@@ -266,7 +255,7 @@ BOOST_AUTO_TEST_CASE(a_break_behind_go_of_one_channel_of_several) {
 
 // What a destination that was told `go` has, or knows that it has not; there is nobody who could send it again.
 BOOST_AUTO_TEST_CASE(a_guest_that_was_handed_over_before_all_of_it_was_here_ends_the_migration) {
-  sides_with_a_device sides;
+  sides_with_a_device sides({}, 0ms);
   hello said{sides.of, 1, 2, 5'000, false, {{"ram0", page_bytes}}, {"tidemark-test.0"}, true};
   unsigned turn = 0;
   const auto ended = sides.migrate([&](source&) {
@@ -301,7 +290,6 @@ BOOST_AUTO_TEST_CASE(a_device_that_changes_its_state_is_let_finish_before_the_ne
   const auto whole = without_breaks();
   for (const auto behind : {frame_type::hello, frame_type::final}) {
     sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
     sides.late.time = 500ms;
     sides.check_arrived(migrate_and_break_behind(sides, end_of(whole.forth, behind)), 1);
     BOOST_TEST(sides.late.at_once_max == 1u);
@@ -312,7 +300,6 @@ BOOST_AUTO_TEST_CASE(a_device_that_changes_its_state_is_let_finish_before_the_ne
 BOOST_AUTO_TEST_CASE(a_state_that_is_refused_in_the_next_attempt_is_refused_before_go) {
   const auto whole = without_breaks();
   sides_with_a_device sides;
-  sides.options.recovery_window = recovers;
   sides.late.time = 500ms;
   unsigned loads = 0;
   sides.fails = [&](device_state to) { return to == device_state::stop && ++loads > 1; };
@@ -328,9 +315,7 @@ BOOST_AUTO_TEST_CASE(a_state_that_is_refused_in_the_next_attempt_is_refused_befo
 BOOST_AUTO_TEST_CASE(a_device_that_cannot_begin_to_take_over_ends_the_migration_in_any_attempt) {
   const auto whole = without_breaks();
   for (const unsigned good : {0u, 1u}) {
-    sides_with_a_device sides;
-    sides.options.recovery_window = recovers;
-    sides.wire.cuts = {{head_of(whole.forth, frame_type::final), never}};
+    sides_with_a_device sides({{head_of(whole.forth, frame_type::final), never}});
     unsigned begun = 0;
     sides.fails = [&](device_state to) { return to == device_state::resuming && ++begun > good; };
     const auto ended = sides.migrate();
