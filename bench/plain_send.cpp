@@ -16,7 +16,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,7 +23,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -82,33 +80,37 @@ void receive_all(int socket, std::span<std::byte> memory) {
   }
 }
 
-int listening_socket(sockaddr_in& address) {
-  const int socket = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+struct connection {
+  int sender;
+  int receiver;
+};
+
+/// Made whole by one process, so that neither ever waits for one that is gone.
+connection connect_over_loopback(const std::string& congestion_control) {
+  const int listener = checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+  sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
-  checked(bind(socket, reinterpret_cast<const sockaddr*>(&address), size), "bind to 127.0.0.1");
-  checked(listen(socket, 1), "listen");
-  checked(getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size), "getsockname");
-  return socket;
-}
-
-int connected_socket(const sockaddr_in& address, const std::string& congestion_control) {
-  const int socket = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+  checked(bind(listener, reinterpret_cast<const sockaddr*>(&address), size), "bind to 127.0.0.1");
+  checked(listen(listener, 1), "listen");
+  checked(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), "getsockname");
+  const int sender = checked(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
   if (!congestion_control.empty())
-    checked(setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, congestion_control.data(),
+    checked(setsockopt(sender, IPPROTO_TCP, TCP_CONGESTION, congestion_control.data(),
                        static_cast<socklen_t>(congestion_control.size())),
             "congestion control " + congestion_control);
-  checked(connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address), "connect to 127.0.0.1");
+  checked(connect(sender, reinterpret_cast<const sockaddr*>(&address), size), "connect to 127.0.0.1");
   const int on = 1;
-  checked(setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "TCP_NODELAY");
-  return socket;
+  checked(setsockopt(sender, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "TCP_NODELAY");
+  const int receiver = checked(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC), "accept");
+  close(listener);
+  return {sender, receiver};
 }
 
 /// Says one byte when it is ready, and one behind each turn.
-void receive_turns(int listener, std::span<std::byte> memory, int turns) {
+void receive_turns(int socket, std::span<std::byte> memory, int turns) {
   touch(memory);
-  const int socket = checked(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC), "accept");
   const std::byte said{1};
   send_all(socket, {&said, 1});
   for (int turn = 0; turn < turns; ++turn) {
@@ -131,12 +133,12 @@ void send_turns(int socket, std::span<std::byte> memory, int turns) {
   }
 }
 
-/// The receiver: dies with the sender, and says itself what failed.
-[[noreturn]] void be_the_receiver(int listener, std::span<std::byte> memory, int turns) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+/// The receiver: ends when the sender does, which ends the connection, and says itself what failed.
+[[noreturn]] void be_the_receiver(const connection& ends, std::span<std::byte> memory, int turns) {
+  close(ends.sender);
   int status = 0;
   try {
-    receive_turns(listener, memory, turns);
+    receive_turns(ends.receiver, memory, turns);
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "tidemark_plain_send: receiver: %s\n", failure.what());
     status = 1;
@@ -155,13 +157,11 @@ int run(std::size_t bytes, const std::string& from, const std::string& to, int t
         const std::string& congestion_control) {
   const auto memory = map_file(from, bytes);
   const auto place = map_file(to, bytes);  // here: one process says what is wrong with either file
-  sockaddr_in address{};
-  const int listener = listening_socket(address);
+  const auto ends = connect_over_loopback(congestion_control);
   const auto receiver = checked(fork(), "fork");
-  if (receiver == 0) be_the_receiver(listener, place, turns);
-  const int socket = connected_socket(address, congestion_control);
-  close(listener);  // when the receiver fails, so does this side
-  send_turns(socket, memory, turns);
+  if (receiver == 0) be_the_receiver(ends, place, turns);
+  close(ends.receiver);
+  send_turns(ends.sender, memory, turns);
   int status = 0;
   checked(waitpid(receiver, &status, 0), "waitpid");
   return status == 0 ? 0 : 1;

@@ -96,6 +96,26 @@ class PlainSend(FailsInOneLine):
         with Ram(MIB) as source, Ram(MIB) as destination:
             self.assert_fails(lambda: tidemark.plain_send(PLAIN_SEND, source, destination, "carrier-pigeon"), "congestion control carrier-pigeon: No such file")
 
+    # A process that is left behind keeps standard error open, which is read to its end here.
+
+    def test_a_failure_leaves_no_process_behind(self):
+        """How far each process is differs from run to run."""
+        with Ram(MIB) as source, Ram(MIB) as destination:
+            for _ in range(50):
+                run = subprocess.run([PLAIN_SEND, str(MIB), source.path, destination.path, "1", "carrier-pigeon"], capture_output=True, text=True, timeout=60)
+                self.assertEqual((run.returncode, len(run.stderr.splitlines())), (1, 1), run.stderr)
+
+    def test_a_sender_that_is_killed_leaves_no_process_behind(self):
+        with Ram(8 * MIB) as source, Ram(8 * MIB) as destination:
+            command = [PLAIN_SEND, str(8 * MIB), source.path, destination.path, "1000"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sender:
+                children = pathlib.Path(f"/proc/{sender.pid}/task/{sender.pid}/children")
+                while sender.poll() is None and not children.read_text():
+                    pass
+                sender.kill()
+                _, said = sender.communicate(timeout=60)
+            self.assertLessEqual(len(said.splitlines()), 1, said)
+
     def test_usage(self):
         for words in ([], ["0", "a", "b"], ["-1", "a", "b"], ["1x", "a", "b"], ["1", "a", "b", "0"], ["1", "a", "b", "1", "reno", "c"]):
             run = subprocess.run([PLAIN_SEND, *words], capture_output=True, text=True, timeout=60)
