@@ -23,6 +23,12 @@ class bandwidth_limit {
   /// 0: unlimited. From the next on.
   void set(std::uint64_t bytes_per_s) noexcept { bytes_per_s_ = bytes_per_s; }
 
+  /// Unlimited, for whoever waits already, too.
+  void lift() {
+    set(0);
+    pace_.cancel();
+  }
+
   /// Until so many bytes may be sent.
   ring::task<void> await_turn(std::uint64_t bytes) {
     const auto limit = bytes_per_s_.load();

@@ -86,6 +86,7 @@ task<void> channel::close_at(ring::clock::time_point when, ring::timer& limit, b
 
 task<void> channel::refuse(const error& why) {
   bool late = false;
+  limit_.lift();  // a frame that waits for its turn would have the words wait, too
   (void)co_await closing_at(loop_.now() + last_words_within, send(frame_type::refusal, encode_refusal(why)), late);
   close();
 }

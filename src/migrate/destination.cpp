@@ -233,7 +233,7 @@ task<result<void>> destination::change_devices(task<result<void>> change) {
 task<void> destination::serve_control(connection from, std::uint64_t attempt, bool resumed) {
   while (resuming_) co_await changed_.wait();  // whether it runs here is known then
   if (attempt != attempt_ || outcome_) co_return;
-  auto done = co_await on(from, from->say(frame_type::welcome, encode_welcome({resumed, running_})));
+  auto done = co_await on(from, from->say_and_listen(frame_type::welcome, encode_welcome({resumed, running_})));
   if (done && !running_) {
     done = co_await take_in(from);
     if (done) done = co_await finish(from, attempt);
@@ -298,7 +298,7 @@ task<result<void>> destination::finish(const connection& control, std::uint64_t 
     if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
   }
   in_place_ = true;
-  if (auto sent = co_await on(control, control->say(frame_type::ready)); !sent) co_return sent;
+  if (auto sent = co_await on(control, control->say_and_listen(frame_type::ready)); !sent) co_return sent;
   auto go = co_await on(control, control->wire().expect(frame_type::go));
   if (!go) co_return go.error();
   if (attempt != attempt_ || outcome_) co_return make_error(operation::receive, errc::closed);
@@ -311,7 +311,7 @@ task<result<void>> destination::finish(const connection& control, std::uint64_t 
     co_return runs;
   }
   changed_.notify();
-  co_return co_await on(control, control->say(frame_type::running));
+  co_return co_await on(control, control->say_and_listen(frame_type::running));
 }
 
 task<result<void>> destination::run_guest() {

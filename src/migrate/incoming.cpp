@@ -74,13 +74,19 @@ task<result<void>> incoming::take_device(const frame& came, const arrival_room& 
 
 task<result<void>> incoming::confirm(const frame& came, bool asked) {
   if (!asked) co_return result<void>{};
-  co_return co_await say(frame_type::taken, encode_taken(came.head.sequence));
+  co_return co_await say_and_listen(frame_type::taken, encode_taken(came.head.sequence));
 }
 
 task<result<void>> incoming::say(frame_type type, std::string body) {
   auto sent = co_await channel_.send(type, std::move(body));
   if (!sent) co_return sent.error();
   co_return result<void>{};
+}
+
+task<result<void>> incoming::say_and_listen(frame_type type, std::string body) {
+  auto said = co_await say(type, std::move(body));
+  if (!said && is_broken_connection(said.error())) co_return result<void>{};
+  co_return said;
 }
 
 }  // namespace tidemark::migrate

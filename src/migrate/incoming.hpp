@@ -47,6 +47,8 @@ class incoming {
   ring::task<result<void>> take_in(const arrival_room& room);
 
   ring::task<result<void>> say(frame_type type, std::string body = {});
+  /// The same where something is read next: a source that has left meanwhile is no failure yet, for it may have said why.
+  ring::task<result<void>> say_and_listen(frame_type type, std::string body = {});
 
   /// Bytes of pages that are in place. Any thread.
   std::uint64_t received_bytes() const noexcept { return received_bytes_; }

@@ -29,11 +29,6 @@ task<result<void>> exchange_on(outgoing& to, frame_type said, std::string body, 
   co_return result<void>{};
 }
 
-task<bool> refuse_on(outgoing& to, error why) {
-  co_await to.wire().refuse(why);
-  co_return true;
-}
-
 }  // namespace
 
 network_target::network_target(parts with) : with_(std::move(with)) {}
@@ -43,7 +38,7 @@ task<result<welcome>> network_target::open() {
   co_await end_all();
   cut_ = false;
   broken_.reset();
-  for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_unique<link>());
+  for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_shared<link>());
   if (auto done = co_await connect(0); !done) co_return done.error();
   hello said{with_.of,       channels(), ++attempts_,   static_cast<std::uint64_t>(with_.recovery_window.count()),
              !takes_pages(), {},         with_.devices, handed_over_};
@@ -92,8 +87,9 @@ task<result<void>> network_target::connect_on(const parts& with, link& to, unsig
 
 /// On the channel's loop.
 task<void> network_target::end(link& one) {
+  while (one.has_last_words) co_await one.gone.wait();
   one.at->wire().close();
-  while (!one.ended) co_await one.gone.wait();
+  while (!one.ended || one.has_last_words) co_await one.gone.wait();
 }
 
 task<void> network_target::end_all() {
@@ -127,7 +123,7 @@ task<result<void>> network_target::on_all(std::function<task<result<void>>(unsig
       auto ended = co_await self.on_channel(on, std::move(piece));
       if (!ended && !failed) {
         failed = self.cause(ended.error());
-        self.cut();
+        self.cut_all(std::nullopt);
       }
       done.count_down();
     }(*this, work(channel), channel, failure, all));
@@ -222,17 +218,31 @@ task<result<std::string>> network_target::compare(std::vector<std::string> sums)
 }
 
 task<void> network_target::leave(const error* why) {
-  if (why && !cut_ && !links_.empty() && links_[0]->connected) (void)co_await on_channel(0, refuse_on(at(0), *why));
+  if (why && !cut_) cut(*why);
   co_await end_all();
 }
 
-void network_target::cut() noexcept {
+/// On the channel's loop. On each, for the destination may see first that another one was closed.
+task<> network_target::refuse(shared_link one, error why) {
+  if (one->ended || std::exchange(one->has_last_words, true)) co_return;
+  co_await one->at->wire().refuse(why);
+  one->has_last_words = false;
+  one->gone.notify();
+}
+
+void network_target::cut(const error& why) noexcept { cut_all(why); }
+
+void network_target::cut_all(const std::optional<error>& why) noexcept {
   cut_ = true;
-  // leave() goes through the same loops behind this, so the links are still there.
   for (unsigned channel = 0; channel != links_.size(); ++channel)
-    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel].get(), channel, &net = with_.net] {
+    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel], why, channel, &net = with_.net] {
       net.cut(channel);
-      if (one->at) one->at->wire().close();
+      if (!one->at) return;
+      if (why) {
+        ring::start(refuse(one, *why));
+      } else if (!one->has_last_words) {
+        one->at->wire().close();
+      }
     });
 }
 

@@ -53,7 +53,7 @@ class network_target final : public target {
   ring::task<result<void>> hand_over() override;
   ring::task<result<std::string>> compare(std::vector<std::string> sums) override;
   ring::task<void> leave(const error* why) override;
-  void cut() noexcept override;
+  void cut(const error& why) noexcept override;
   void set_bandwidth(std::uint64_t bytes_per_s) noexcept override;
   std::uint64_t wire_bytes() const noexcept override;
   unsigned channels() const noexcept override { return with_.net.channels(); }
@@ -64,9 +64,10 @@ class network_target final : public target {
     std::unique_ptr<outgoing> at;  ///< on the executor too, once it is connected
     bool connected = false;        ///< on the executor
     bool ended = false;
+    bool has_last_words = false;  ///< which are on their way
     ring::condition gone;
   };
-  using links = std::vector<std::unique_ptr<link>>;
+  using shared_link = std::shared_ptr<link>;
 
   template <class T>
   auto on_channel(unsigned channel, ring::task<T> work) {
@@ -80,14 +81,16 @@ class network_target final : public target {
 
   ring::task<result<void>> connect(unsigned channel);
   static ring::task<result<void>> connect_on(const parts& with, link& to, unsigned channel);
+  static ring::task<> refuse(shared_link one, error why);
   static ring::task<void> end(link& one);
+  void cut_all(const std::optional<error>& why) noexcept;
   ring::task<void> end_all();
   ring::task<result<void>> exchange(unsigned channel, frame_type said, std::string body, frame_type answer, frame* into);
   std::vector<std::vector<page_run>> share(std::span<const page_run> runs) const;
   outgoing& at(unsigned channel) const noexcept { return *links_[channel]->at; }
 
   parts with_;
-  links links_;
+  std::vector<shared_link> links_;
   bool cut_ = false;
   std::optional<error> broken_;  ///< the first failure of a channel since open()
   std::uint64_t attempts_ = 0;

@@ -377,7 +377,7 @@ task<error> source::give_up(error failure) {
 
 void source::cancel() noexcept {
   if (handed_over_ || std::exchange(cancelled_, true) || !under_way_) return;
-  with_.to.cut();
+  with_.to.cut(check_cancelled().error());
   release();
 }
 

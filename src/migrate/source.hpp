@@ -48,8 +48,8 @@ class source {
 
   ring::task<result<migration_summary>> run();
 
-  /// Gives up, until the hand-over begins: however long the peer may stand still, run() fails with operation_aborted. From
-  /// then on there is nothing to give up, and this does nothing.
+  /// Gives up, until the hand-over begins, and tells the target so: however long the peer may stand still, run() fails with
+  /// operation_aborted. From then on there is nothing to give up, and this does nothing.
   void cancel() noexcept;
   /// No more pages are sent until release(); what is on its way arrives. In the blackout there is nothing to hold.
   void hold() noexcept { held_ = true; }

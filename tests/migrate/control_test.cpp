@@ -155,6 +155,40 @@ BOOST_AUTO_TEST_CASE(it_can_be_cancelled_in_every_phase) {
       }
 }
 
+// Which else would wait for it; whatever either of them is about to say or to hear.
+BOOST_AUTO_TEST_CASE(a_source_that_is_cancelled_tells_the_destination) {
+  for (const auto phase : {migration_phase::pre_copy, migration_phase::held, migration_phase::stop_and_copy})
+    for (const unsigned channels : {1U, 2U})
+      for (std::uint64_t sent_pages = 1; sent_pages < 200; sent_pages += 5) {
+        const std::uint64_t bandwidth = sent_pages % 2 == 0 ? 0 : 20'000;
+        BOOST_TEST_INFO_SCOPE(name_of(phase) << ", channels " << channels << ", bytes/s " << bandwidth << ", behind "
+                                             << sent_pages << " pages");
+        two_sides sides({600, 30});
+        sides.place.limit_bytes = 16 << 20;
+        sides.wire.channels = channels;
+        sides.options.recovery_window = 3'600'000ms;
+        std::optional<migration_progress> last;
+        sides.on_progress = [&](const migration_progress& now) { last = now; };
+        std::optional<ring::clock::time_point> cancelled_at;
+        const auto ended = sides.migrate([&](source& sender) {
+          if (!last || cancelled_at) return;
+          const bool sent_some = last->sent_bytes >= sent_pages * page_bytes;
+          if (sent_some) sender.set_bandwidth(bandwidth);
+          if (phase == migration_phase::held && sent_some) sender.hold();
+          if (last->phase != phase || !sent_some) return;
+          cancelled_at = sides.host.loop().now();
+          sender.cancel();
+        });
+        BOOST_REQUIRE(cancelled_at.has_value());
+        sides.check(ended);
+        BOOST_TEST(ended.source->error().code == aborted);
+        BOOST_REQUIRE(ended.destination->has_error());
+        BOOST_TEST(says(ended.destination->error(), "the peer refused"));
+        BOOST_TEST(says(ended.destination->error(), "cancelled"));
+        BOOST_TEST((sides.host.loop().now() - *cancelled_at < 2s));
+      }
+}
+
 BOOST_AUTO_TEST_CASE(a_migration_that_was_cancelled_before_it_began_connects_to_nobody) {
   two_sides sides;
   auto& loop = sides.host.loop();
