@@ -40,14 +40,15 @@ std::string host_of(std::string_view address) {
 }
 
 /// A connection whose peer has to prove who it is before the first byte is read: then whoever accepts need not wait for it.
+/// A peer that speaks no TLS can be written to as it speaks itself, to be told so.
 class proving_stream final : public ring::byte_stream {
  public:
-  proving_stream(std::unique_ptr<ring::byte_stream> below, const ring::tls_context& tls)
-      : fresh_(std::move(below)), below_(fresh_.get()), tls_(tls) {}
+  proving_stream(std::shared_ptr<ring::byte_stream> below, const ring::tls_context& tls)
+      : below_(std::move(below)), tls_(tls) {}
 
   task<result<void>> write(std::span<iovec> parts) override {
-    if (!above_) co_return make_error(operation::send, errc::closed);
-    co_return co_await above_->write(parts);
+    if (state_ == state::fresh || state_ == state::refused) co_return make_error(operation::send, errc::closed);
+    co_return co_await used().write(parts);
   }
   task<result<void>> read(std::span<iovec> parts) override {
     if (auto proved = co_await prove(); !proved) co_return proved;
@@ -57,29 +58,31 @@ class proving_stream final : public ring::byte_stream {
     if (auto proved = co_await prove(); !proved) co_return proved.error();
     co_return co_await above_->read_some(into);
   }
-  void close() noexcept override {
-    if (above_) {
-      above_->close();
-    } else if (below_) {
-      below_->close();
-    }
-  }
+  void close() noexcept override { used().close(); }
 
  private:
+  enum class state : std::uint8_t { fresh, proved, refused, plain };
+
+  ring::byte_stream& used() noexcept { return above_ ? *above_ : *below_; }
+
   task<result<void>> prove() {
-    if (above_) co_return result<void>{};
-    if (!fresh_) co_return make_error(operation::set_up_tls, errc::closed);
-    auto safe = co_await ring::tls_accept(std::move(fresh_), tls_);
-    below_ = nullptr;
-    if (!safe) co_return safe.error();
-    above_ = std::move(*safe);
-    co_return result<void>{};
+    if (state_ == state::proved) co_return result<void>{};
+    if (state_ != state::fresh) co_return make_error(operation::set_up_tls, errc::closed);
+    state_ = state::refused;
+    auto safe = co_await ring::tls_accept(below_, tls_);
+    if (safe) {
+      state_ = state::proved;
+      above_ = std::move(*safe);
+      co_return result<void>{};
+    }
+    if (safe.error().code == make_error_code(errc::protocol)) state_ = state::plain;
+    co_return safe.error();
   }
 
-  std::unique_ptr<ring::byte_stream> fresh_;
-  ring::byte_stream* below_;  ///< until it was proved, or not
+  std::shared_ptr<ring::byte_stream> below_;
   const ring::tls_context& tls_;
   std::unique_ptr<ring::byte_stream> above_;
+  state state_ = state::fresh;
 };
 
 }  // namespace

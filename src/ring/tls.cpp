@@ -19,9 +19,9 @@ using step = tls_engine::step;
 
 /// A stream's, and its operations' under way: whoever leaves last takes it away.
 struct session {
-  session(std::unique_ptr<byte_stream> to, engine_ptr by) noexcept : below(std::move(to)), engine(std::move(by)) {}
+  session(std::shared_ptr<byte_stream> to, engine_ptr by) noexcept : below(std::move(to)), engine(std::move(by)) {}
 
-  std::unique_ptr<byte_stream> below;
+  std::shared_ptr<byte_stream> below;
   engine_ptr engine;
   std::vector<char> sending;  ///< the stream's below while a write is under way
   bool reading = false;
@@ -144,7 +144,7 @@ error broken_off(const error& seen) {
                     "the peer left during the handshake; does it speak TLS? its log says why");
 }
 
-task<result<std::unique_ptr<byte_stream>>> secure(std::unique_ptr<byte_stream> below,
+task<result<std::unique_ptr<byte_stream>>> secure(std::shared_ptr<byte_stream> below,
                                                   std::shared_ptr<const tls_material> ours, tls_engine::side as,
                                                   std::string name) {
   auto engine = tls_engine::make(std::move(ours), as, std::move(name));
@@ -165,12 +165,12 @@ task<result<std::unique_ptr<byte_stream>>> secure(std::unique_ptr<byte_stream> b
 
 }  // namespace
 
-task<result<std::unique_ptr<byte_stream>>> tls_connect(std::unique_ptr<byte_stream> below, const tls_context& context,
+task<result<std::unique_ptr<byte_stream>>> tls_connect(std::shared_ptr<byte_stream> below, const tls_context& context,
                                                        std::string name) {
   return secure(std::move(below), context.material_, tls_engine::side::client, std::move(name));
 }
 
-task<result<std::unique_ptr<byte_stream>>> tls_accept(std::unique_ptr<byte_stream> below, const tls_context& context) {
+task<result<std::unique_ptr<byte_stream>>> tls_accept(std::shared_ptr<byte_stream> below, const tls_context& context) {
   return secure(std::move(below), context.material_, tls_engine::side::server, {});
 }
 

@@ -17,8 +17,8 @@
 //  4. close() is as the stream's below: at once, and without a farewell (close_notify). A peer that is cut off and one that
 //     closed are both errc::peer_closed, so what was said must say by itself where it ends, as frames do.
 //
-// A handshake has no time limit of its own: who wants one closes the stream below (it stays where it is until the
-// handshake's task completes, which it then does), or destroys the task.
+// A handshake has no time limit of its own: who wants one closes the stream below, which completes it, or destroys the
+// task. Whoever keeps the stream below may talk to a peer that speaks no TLS when the handshake has failed.
 
 #pragma once
 
@@ -54,9 +54,9 @@ class tls_context {
   static result<tls_context> make(const tls_options& options);
 
  private:
-  friend task<result<std::unique_ptr<byte_stream>>> tls_connect(std::unique_ptr<byte_stream>, const tls_context&,
+  friend task<result<std::unique_ptr<byte_stream>>> tls_connect(std::shared_ptr<byte_stream>, const tls_context&,
                                                                 std::string);
-  friend task<result<std::unique_ptr<byte_stream>>> tls_accept(std::unique_ptr<byte_stream>, const tls_context&);
+  friend task<result<std::unique_ptr<byte_stream>>> tls_accept(std::shared_ptr<byte_stream>, const tls_context&);
 
   explicit tls_context(std::shared_ptr<const detail::tls_material> material) noexcept : material_(std::move(material)) {}
 
@@ -65,10 +65,10 @@ class tls_context {
 
 /// The client's side. `name` is a host name or an IP address that the server's certificate must be for; a pre-shared key
 /// needs none.
-task<result<std::unique_ptr<byte_stream>>> tls_connect(std::unique_ptr<byte_stream> below, const tls_context& context,
+task<result<std::unique_ptr<byte_stream>>> tls_connect(std::shared_ptr<byte_stream> below, const tls_context& context,
                                                        std::string name);
 
 /// The server's side.
-task<result<std::unique_ptr<byte_stream>>> tls_accept(std::unique_ptr<byte_stream> below, const tls_context& context);
+task<result<std::unique_ptr<byte_stream>>> tls_accept(std::shared_ptr<byte_stream> below, const tls_context& context);
 
 }  // namespace tidemark::ring
