@@ -103,13 +103,14 @@ result<std::unique_ptr<socket_network>> socket_network::make(const migration_pee
   for (unsigned channel = 0; channel != to.channels; ++channel) {
     auto thread = ring::loop_thread::make("tidemark-out-" + std::to_string(channel));
     if (!thread) return thread.error();
+    made->connectors_.emplace_back((*thread)->loop());
     made->threads_.push_back(std::move(*thread));
   }
   return made;
 }
 
 task<result<std::unique_ptr<ring::byte_stream>>> socket_network::connect(unsigned channel) {
-  auto plain = co_await ring::connect(threads_[channel]->loop(), peer_, congestion_control_);
+  auto plain = co_await connectors_[channel].connect(peer_, congestion_control_);
   if (!plain || !tls_) co_return plain;
   greeting_[channel] = plain->get();
   auto safe = co_await ring::tls_connect(std::move(*plain), *tls_, peer_name_);
@@ -118,6 +119,7 @@ task<result<std::unique_ptr<ring::byte_stream>>> socket_network::connect(unsigne
 }
 
 void socket_network::cut(unsigned channel) noexcept {
+  connectors_[channel].close();
   if (greeting_[channel]) greeting_[channel]->close();
 }
 

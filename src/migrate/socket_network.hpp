@@ -43,6 +43,7 @@ class socket_network final : public network {
   std::optional<ring::tls_context> tls_;  ///< nothing: none is needed, or wanted
   std::string peer_name_;                 ///< in its certificate
   std::vector<std::unique_ptr<ring::loop_thread>> threads_;
+  std::vector<ring::connector> connectors_;   ///< of each channel
   std::vector<ring::byte_stream*> greeting_;  ///< of each channel: the connection whose peers get to know each other
 };
 

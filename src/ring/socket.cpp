@@ -2,6 +2,7 @@
 
 #include "ring/socket.hpp"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -108,17 +109,60 @@ result<void> control_congestion(int fd, const address::place& place, std::string
   return kernel_error(operation::connect_peer, errno_value, {}, why_not_controlled(errno_value, name));
 }
 
-task<result<shared_socket>> connect_place(uring_loop& owner, const address& peer, const address::place& place,
-                                          const std::string& congestion_control) {
-  auto socket =
-      open_socket(place.socket.ss_family, 0);  // not SOCK_NONBLOCK: the ring would answer EAGAIN where it should wait
-  if (!socket) co_return socket.error();
-  const int fd = (*socket)->fd();
-  if (auto set = control_congestion(fd, place, congestion_control); !set) co_return set.error();
+void set_option(int fd, int level, int name, int value) noexcept { ::setsockopt(fd, level, name, &value, sizeof value); }
+
+// Pages leave when they are sent: the engine gathers by itself.
+void send_at_once(int fd) noexcept { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+// A host that is gone without a word: by itself the kernel connects for two minutes, sends on for a quarter of an hour, and
+// waits for ever for what was to come. The guest may stand still meanwhile.
+void notice_silence(int fd) noexcept {
+  constexpr int silence_s = 10;
+  constexpr int probes = 5;
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, silence_s * 1000);  // what was sent is not taken
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);                      // nothing is under way
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, silence_s / 2);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, silence_s / 2 / probes);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, probes);
+}
+
+void set_up(int fd, int family) noexcept {
+  if (family == AF_UNIX) return;
+  send_at_once(fd);
+  notice_silence(fd);
+}
+
+int failure_of(int fd) noexcept {
+  int errno_value = 0;
+  socklen_t size_bytes = sizeof errno_value;
+  ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &errno_value, &size_bytes);
+  return errno_value;
+}
+
+// 0, or the errno of what failed. The ring only says when it has come to an end: a socket that is closed meanwhile wakes
+// whoever polls it, and not always whoever connects.
+task<int> connect_tcp(uring_loop& owner, shared_socket socket, const address::place& place) {
+  const int fd = socket->fd();
+  ::fcntl(fd, F_SETFL, O_NONBLOCK);
+  if (::connect(fd, generic(place), place.size_bytes) < 0) {
+    const int errno_value = errno;
+    if (errno_value != EINPROGRESS) co_return errno_value;
+    co_await owner.submit([fd](io_uring_sqe* entry) { io_uring_prep_poll_add(entry, fd, POLLOUT); });
+  }
+  ::fcntl(fd, F_SETFL, 0);  // or the ring would answer EAGAIN where it should wait
+  co_return failure_of(fd);
+}
+
+// The same. It is made at once, or waits until the peer has room for it, which poll() does not tell.
+task<int> connect_local(uring_loop& owner, shared_socket socket, const address::place& place) {
   const int answer = co_await owner.submit(
-      [fd, &place](io_uring_sqe* entry) { io_uring_prep_connect(entry, fd, generic(place), place.size_bytes); });
-  if (answer < 0) co_return kernel_error(operation::connect_peer, -answer, {}, why_not_connected(-answer, peer.text));
-  co_return std::move(*socket);
+      [&](io_uring_sqe* entry) { io_uring_prep_connect(entry, socket->fd(), generic(place), place.size_bytes); });
+  co_return -answer;
+}
+
+task<int> connect_socket(uring_loop& owner, shared_socket socket, const address::place& place) {
+  if (place.socket.ss_family == AF_UNIX) co_return co_await connect_local(owner, std::move(socket), place);
+  co_return co_await connect_tcp(owner, std::move(socket), place);
 }
 
 // Takes connections one by one. The ring only says when there is one: a descriptor that came in the ring's answer would be
@@ -128,7 +172,10 @@ task<result<std::unique_ptr<byte_stream>>> accept_next(uring_loop& owner, shared
   if (!socket) co_return closed_here(operation::connect_peer);
   for (;;) {
     descriptor fd(::accept4(socket->fd(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (fd) co_return make_stream(user, std::make_shared<detail::socket>(std::move(fd)), family);
+    if (fd) {
+      set_up(fd.get(), family);
+      co_return make_stream(user, std::make_shared<detail::socket>(std::move(fd)), family);
+    }
     const int errno_value = errno;
     if (socket->closed()) co_return closed_here(operation::connect_peer);
     if (errno_value == EAGAIN) {
@@ -149,14 +196,40 @@ int bind_and_listen(int fd, const address::place& place) noexcept {
 
 }  // namespace
 
-task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer, std::string congestion_control) {
+task<result<std::unique_ptr<byte_stream>>> connector::connect(const address& peer, std::string congestion_control) {
   std::optional<error> failure;
   for (const auto& place : peer.places) {
-    auto connected = co_await connect_place(owner, peer, place, congestion_control);
-    if (connected) co_return make_stream(owner, std::move(*connected), place.socket.ss_family);
+    auto connected = co_await try_place(peer, place, congestion_control);
+    if (connected) co_return make_stream(owner_, std::move(*connected), place.socket.ss_family);
     failure = connected.error();
+    if (failure->code == make_error_code(errc::closed)) break;
   }
   co_return std::move(*failure);
+}
+
+task<result<shared_socket>> connector::try_place(const address& peer, const address::place& place,
+                                                 const std::string& congestion_control) {
+  const int family = place.socket.ss_family;
+  auto socket = open_socket(family, 0);
+  if (!socket) co_return socket.error();
+  if (auto set = control_congestion((*socket)->fd(), place, congestion_control); !set) co_return set.error();
+  set_up((*socket)->fd(), family);
+  trying_ = *socket;
+  const int errno_value = co_await connect_socket(owner_, *socket, place);
+  trying_ = nullptr;
+  if ((*socket)->closed()) co_return closed_here(operation::connect_peer);
+  if (errno_value != 0)
+    co_return kernel_error(operation::connect_peer, errno_value, {}, why_not_connected(errno_value, peer.text));
+  co_return std::move(*socket);
+}
+
+void connector::close() noexcept {
+  if (trying_) trying_->close();
+}
+
+task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer, std::string congestion_control) {
+  connector one(owner);
+  co_return co_await one.connect(peer, std::move(congestion_control));
 }
 
 listener::listener(uring_loop& owner, shared_socket socket, std::unique_ptr<socket_file> file, int family) noexcept

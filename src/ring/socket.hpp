@@ -21,16 +21,35 @@
 
 namespace tidemark::ring {
 
-/// Connects to the first place of `peer` that answers. `peer` outlives the task. The kernel gives up on a silent peer after
-/// about two minutes. A UNIX socket's stream is a descriptor_stream. `congestion_control` is for what is sent over TCP: as
-/// migration_peer.hpp has it.
-task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer,
-                                                   std::string congestion_control = "auto");
-
 namespace detail {
 class socket;
 }
 class socket_file;
+
+/// Makes connections, one at a time.
+class connector {
+ public:
+  explicit connector(uring_loop& owner) noexcept : owner_(owner) {}
+
+  /// Connects to the first place of `peer` that answers; a TCP peer is silent after ten seconds. `peer` outlives the task.
+  /// A UNIX socket's stream is a descriptor_stream. `congestion_control` is for what is sent over TCP: as migration_peer.hpp
+  /// has it.
+  task<result<std::unique_ptr<byte_stream>>> connect(const address& peer, std::string congestion_control = "auto");
+
+  /// A connect() under way completes with errc::closed.
+  void close() noexcept;
+
+ private:
+  task<result<std::shared_ptr<detail::socket>>> try_place(const address& peer, const address::place& place,
+                                                          const std::string& congestion_control);
+
+  uring_loop& owner_;
+  std::shared_ptr<detail::socket> trying_;
+};
+
+/// The same, where nobody gives up.
+task<result<std::unique_ptr<byte_stream>>> connect(uring_loop& owner, const address& peer,
+                                                   std::string congestion_control = "auto");
 
 /// Accepts connections. One accept() at a time.
 class listener {

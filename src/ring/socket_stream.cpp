@@ -2,8 +2,6 @@
 
 #include "ring/socket_stream.hpp"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -27,23 +25,6 @@ constexpr std::size_t parts_max = 1024;
 constexpr std::size_t descriptors_max = descriptor_stream::descriptors_max;
 
 // --- bytes ---
-
-void set_option(int fd, int level, int name, int value) noexcept { ::setsockopt(fd, level, name, &value, sizeof value); }
-
-// Pages leave when they are sent: the engine gathers by itself.
-void send_at_once(int fd) noexcept { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
-
-// A host that is gone without a word: by itself the kernel sends on for a quarter of an hour, and waits for ever for what
-// was to come. The guest may stand still meanwhile.
-void notice_silence(int fd) noexcept {
-  constexpr int silence_s = 10;
-  constexpr int probes = 5;
-  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, silence_s * 1000);  // what was sent is not taken
-  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);                      // nothing is under way
-  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, silence_s / 2);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, silence_s / 2 / probes);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, probes);
-}
 
 error transfer_error(operation what, detail::socket& socket, int answer) {
   if (socket.closed()) return closed_here(what);
@@ -240,8 +221,6 @@ error detail::closed_here(operation what) { return make_error(what, errc::closed
 
 std::unique_ptr<byte_stream> detail::make_stream(uring_loop& owner, shared_socket connected, int family) {
   if (family == AF_UNIX) return std::make_unique<unix_stream>(owner, std::move(connected));
-  send_at_once(connected->fd());
-  notice_silence(connected->fd());
   return std::make_unique<socket_stream<byte_stream>>(owner, std::move(connected));
 }
 

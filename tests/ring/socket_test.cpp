@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <memory>
 #include <numeric>
@@ -19,13 +20,38 @@
 #include <thread>
 #include <vector>
 
+#include "ring/condition.hpp"
 #include "ring/connection.hpp"
+#include "ring/descriptor.hpp"
 
 using namespace tidemark;
 using namespace tidemark::ring;
 using namespace tidemark::tests;
 
 namespace {
+
+/// Listens, and lets nobody in.
+class full_door {
+ public:
+  full_door() {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size_bytes = sizeof at;
+    const auto* generic = reinterpret_cast<const sockaddr*>(&at);
+    BOOST_REQUIRE(bind(door_.get(), generic, size_bytes) == 0);
+    BOOST_REQUIRE(listen(door_.get(), 0) == 0);
+    BOOST_REQUIRE(getsockname(door_.get(), reinterpret_cast<sockaddr*>(&at), &size_bytes) == 0);
+    BOOST_REQUIRE(::connect(first_.get(), generic, size_bytes) == 0);
+    port_ = ntohs(at.sin_port);
+  }
+  std::uint16_t port() const noexcept { return port_; }
+
+ private:
+  descriptor door_{socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  descriptor first_{socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  std::uint16_t port_ = 0;
+};
 
 /// Of this process's connection to that port.
 std::string congestion_control_to(std::uint16_t port) {
@@ -202,6 +228,50 @@ BOOST_AUTO_TEST_CASE(a_refused_connection_says_what_to_start) {
     BOOST_TEST(answer.error().detail == "nothing listens at " + peer.text + "; start the destination first");
   };
   run_on(*owner, work());
+}
+
+BOOST_AUTO_TEST_CASE(a_peer_that_is_silent_need_not_be_waited_for) {
+  const full_door silent;
+  const auto peer = loopback(silent.port());
+  for (const bool at_once : {true, false}) {
+    const auto owner = make_loop();
+    connector one(*owner);
+    bool ended = false;
+    condition changed;
+    const auto try_it = [&]() -> task<> {
+      const auto answer = co_await one.connect(peer);
+      BOOST_TEST((answer.has_error() && answer.error().code == errc::closed));
+      ended = true;
+      changed.notify();
+    };
+    const auto work = [&]() -> task<> {
+      start(try_it());
+      timer later(*owner);
+      if (!at_once) co_await later.until(owner->now() + std::chrono::milliseconds(20));  // the kernel waits by then
+      BOOST_TEST(!ended);
+      one.close();
+      while (!ended) co_await changed.wait();
+    };
+    const auto began = owner->now();
+    run_on(*owner, work());
+    BOOST_TEST((owner->now() - began < std::chrono::seconds(5)));  // long before the kernel gives up
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_peer_that_is_silent_is_so_after_ten_seconds) {
+  const full_door silent;
+  const auto owner = make_loop();
+  const auto peer = loopback(silent.port());
+  const auto work = [&]() -> task<> {
+    const auto answer = co_await connect(*owner, peer);
+    BOOST_TEST_REQUIRE(answer.has_error());
+    BOOST_TEST(answer.error().code.value() == ETIMEDOUT);
+    BOOST_TEST(answer.error().detail.starts_with("nobody answered at " + peer.text), answer.error().detail);
+  };
+  const auto began = owner->now();
+  run_on(*owner, work());
+  BOOST_TEST_MESSAGE("after " << std::chrono::duration_cast<std::chrono::milliseconds>(owner->now() - began).count()
+                              << " ms");
 }
 
 BOOST_AUTO_TEST_CASE(what_is_sent_to_this_host_is_not_paced) { BOOST_TEST(congestion_control_taken("auto") == "reno"); }
