@@ -8,6 +8,8 @@
 #include <chrono>
 #include <utility>
 
+#include "ring/deadline.hpp"
+
 namespace tidemark::migrate {
 
 using ring::task;
@@ -78,16 +80,11 @@ task<result<frame>> channel::receive() {
   co_return received;
 }
 
-task<void> channel::close_at(ring::clock::time_point when, ring::timer& limit, bool& late, ring::latch& watched) {
-  late = co_await limit.until(when);
-  if (late) close();
-  watched.count_down();
-}
-
 task<void> channel::refuse(const error& why) {
-  bool late = false;
   limit_.lift();  // a frame that waits for its turn would have the words wait, too
-  (void)co_await closing_at(loop_.now() + last_words_within, send(frame_type::refusal, encode_refusal(why)), late);
+  auto saying = send(frame_type::refusal, encode_refusal(why));
+  const ring::resume_on here{loop_.get_executor()};
+  (void)co_await ring::with_deadline(loop_, loop_.now() + last_words_within, here, std::move(saying), [this] { close(); });
   close();
 }
 

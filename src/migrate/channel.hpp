@@ -53,23 +53,10 @@ class channel {
 
   void close() noexcept { stream_->close(); }
 
-  /// Does `work`, and closes when that takes longer: `late` says so. On the loop.
-  template <class T>
-  ring::task<T> closing_at(ring::clock::time_point when, ring::task<T> work, bool& late) {
-    ring::timer limit(loop_);
-    ring::latch watched(1);
-    ring::start(close_at(when, limit, late, watched));
-    auto done = co_await std::move(work);
-    limit.cancel();
-    co_await watched;
-    co_return done;
-  }
   /// The last words: whoever does not take them is not waited for. Closes.
   ring::task<void> refuse(const error& why);
 
  private:
-  ring::task<void> close_at(ring::clock::time_point when, ring::timer& limit, bool& late, ring::latch& watched);
-
   ring::loop& loop_;
   std::unique_ptr<ring::byte_stream> stream_;
   std::atomic<std::uint64_t> wire_bytes_ = 0;

@@ -5,6 +5,7 @@
 #include <boost/asio/error.hpp>
 #include <utility>
 
+#include "ring/deadline.hpp"
 #include "ring/executor.hpp"
 #include "ring/task.hpp"
 
@@ -14,7 +15,11 @@ using ring::task;
 
 task<result<frame>> incoming::receive_by(ring::clock::time_point when) {
   bool late = false;
-  auto received = co_await channel_.closing_at(when, channel_.receive(), late);
+  const ring::resume_on here{loop_.get_executor()};
+  auto received = co_await ring::with_deadline(loop_, when, here, channel_.receive(), [&] {
+    late = true;
+    channel_.close();
+  });
   if (late && !received)
     co_return error{boost::asio::error::timed_out, operation::receive, {}, "the peer said nothing in time", {}};
   co_return received;

@@ -123,7 +123,7 @@ task<result<void>> network_target::on_all(std::function<task<result<void>>(unsig
       auto ended = co_await self.on_channel(on, std::move(piece));
       if (!ended && !failed) {
         failed = self.cause(ended.error());
-        self.cut_all(std::nullopt);
+        self.cut(nullptr);
       }
       done.count_down();
     }(*this, work(channel), channel, failure, all));
@@ -218,7 +218,7 @@ task<result<std::string>> network_target::compare(std::vector<std::string> sums)
 }
 
 task<void> network_target::leave(const error* why) {
-  if (why && !cut_) cut(*why);
+  if (why && !cut_) cut(why);
   co_await end_all();
 }
 
@@ -230,16 +230,15 @@ task<> network_target::refuse(shared_link one, error why) {
   one->gone.notify();
 }
 
-void network_target::cut(const error& why) noexcept { cut_all(why); }
-
-void network_target::cut_all(const std::optional<error>& why) noexcept {
+void network_target::cut(const error* why) noexcept {
   cut_ = true;
+  const auto words = why ? std::optional(*why) : std::nullopt;
   for (unsigned channel = 0; channel != links_.size(); ++channel)
-    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel], why, channel, &net = with_.net] {
+    boost::asio::post(with_.net.loop(channel).get_executor(), [one = links_[channel], words, channel, &net = with_.net] {
       net.cut(channel);
       if (!one->at) return;
-      if (why) {
-        ring::start(refuse(one, *why));
+      if (words) {
+        ring::start(refuse(one, *words));
       } else if (!one->has_last_words) {
         one->at->wire().close();
       }

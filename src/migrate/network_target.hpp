@@ -53,7 +53,7 @@ class network_target final : public target {
   ring::task<result<void>> hand_over() override;
   ring::task<result<std::string>> compare(std::vector<std::string> sums) override;
   ring::task<void> leave(const error* why) override;
-  void cut(const error& why) noexcept override;
+  void cut(const error* why) noexcept override;
   void set_bandwidth(std::uint64_t bytes_per_s) noexcept override;
   std::uint64_t wire_bytes() const noexcept override;
   unsigned channels() const noexcept override { return with_.net.channels(); }
@@ -83,7 +83,6 @@ class network_target final : public target {
   static ring::task<result<void>> connect_on(const parts& with, link& to, unsigned channel);
   static ring::task<> refuse(shared_link one, error why);
   static ring::task<void> end(link& one);
-  void cut_all(const std::optional<error>& why) noexcept;
   ring::task<void> end_all();
   ring::task<result<void>> exchange(unsigned channel, frame_type said, std::string body, frame_type answer, frame* into);
   std::vector<std::vector<page_run>> share(std::span<const page_run> runs) const;

@@ -49,7 +49,7 @@ class snapshot_target final : public target {
   ring::task<result<std::string>> compare(std::vector<std::string> sums) override;
   ring::task<void> leave(const error* why) override;
   /// Nothing here stands still: what is under way ends by itself.
-  void cut(const error&) noexcept override {}
+  void cut(const error*) noexcept override {}
   void set_bandwidth(std::uint64_t bytes_per_s) noexcept override { limit_.set(bytes_per_s); }
   std::uint64_t wire_bytes() const noexcept override { return written_bytes_; }
   unsigned channels() const noexcept override { return 1; }

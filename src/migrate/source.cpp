@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <boost/asio/error.hpp>
+#include <cerrno>
 #include <utility>
 
 #include "migrate/channel.hpp"
 #include "migrate/checksums.hpp"
 #include "migrate/guest_calls.hpp"
+#include "ring/deadline.hpp"
 #include "ring/offload.hpp"
 #include "ring/sleep.hpp"
 
@@ -333,7 +335,7 @@ task<result<void>> source::recover(error broken) {
   if (!handed_over_)
     if (auto goes_on = co_await guest_goes_on(); !goes_on) co_return goes_on;
   for (auto pause = 20ms; now() < until; pause = std::min(pause * 2, 1000ms)) {
-    auto opened = co_await with_.to.open();
+    auto opened = co_await open_again(until);
     if (opened && !opened->resumed && begun_)
       co_return make_error(operation::migrate, errc::protocol, {}, "the destination does not know this migration any more");
     if (opened) {
@@ -348,6 +350,18 @@ task<result<void>> source::recover(error broken) {
     if (auto go_on = check_cancelled(); !go_on && !handed_over_) co_return go_on;
   }
   co_return broken;
+}
+
+/// A destination may be there, and stand still.
+task<result<welcome>> source::open_again(ring::clock::time_point until) {
+  bool late = false;
+  auto opened = co_await ring::with_deadline(with_.clock, until, here_, with_.to.open(), [&] {
+    late = true;
+    with_.to.cut(nullptr);
+  });
+  if (late)
+    co_return kernel_error(operation::migrate, ETIMEDOUT, {}, "the destination did not answer within the recovery window");
+  co_return opened;
 }
 
 /// At the source, as before.
@@ -377,7 +391,8 @@ task<error> source::give_up(error failure) {
 
 void source::cancel() noexcept {
   if (handed_over_ || std::exchange(cancelled_, true) || !under_way_) return;
-  with_.to.cut(check_cancelled().error());
+  const auto why = check_cancelled().error();
+  with_.to.cut(&why);
   release();
 }
 

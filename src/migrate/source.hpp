@@ -81,6 +81,7 @@ class source {
   ring::task<result<void>> touch();
   ring::task<void> throttle(unsigned percent);
   ring::task<result<void>> recover(error broken);
+  ring::task<result<welcome>> open_again(ring::clock::time_point until);
   ring::task<result<void>> guest_goes_on();
   ring::task<error> give_up(error failure);
 

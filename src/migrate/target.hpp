@@ -61,9 +61,9 @@ class target {
 
   /// Ends it; what is under way fails. `why`, if there is one, is told to the destination.
   virtual ring::task<void> leave(const error* why) = 0;
-  /// What is under way fails, at once, or as soon as the destination was told `why`: a second, if it listens to nothing.
-  /// Then leave() follows.
-  virtual void cut(const error& why) noexcept = 0;
+  /// What is under way fails, at once; or, if there is a `why`, as soon as the destination was told, which takes a second
+  /// if it does not listen.
+  virtual void cut(const error* why) noexcept = 0;
 
   virtual void set_bandwidth(std::uint64_t bytes_per_s) noexcept = 0;
   virtual std::uint64_t wire_bytes() const noexcept = 0;

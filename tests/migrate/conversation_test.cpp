@@ -43,7 +43,7 @@ result<migration_summary> cancelled_before_silence(two_sides& sides, std::uint64
   loop.run_for(after);
   BOOST_TEST(!ended.has_value());
   sender.cancel();
-  loop.run_for(1s);
+  loop.run_for(1100ms);  // a second for the last words, which nobody takes
   BOOST_REQUIRE(ended.has_value());
   return *ended;
 }

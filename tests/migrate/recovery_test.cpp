@@ -165,6 +165,37 @@ void check_break_at_the_switchover(cut where, bool runs_there) {
 
 }  // namespace
 
+// It takes the connection, and nothing comes back: a process that stands still.
+BOOST_AUTO_TEST_CASE(a_destination_that_has_fallen_silent_is_waited_for_within_the_window) {
+  const auto whole = without_breaks();
+  for (const auto last : {frame_type::pages, frame_type::final, frame_type::go})
+    for (const unsigned channels : {1U, 2U}) {
+      BOOST_TEST_INFO_SCOPE(name_of(last) << ", channels " << channels);
+      two_sides_of_a_page sides;
+      simulated_arrivals silent(sides.host.loop());
+      sides.options.recovery_window = recovers;
+      sides.wire.channels = channels;
+      sides.wire.cuts = {{head_of(whole.forth, last), connection::never}};
+      sides.wire.reaches = [&](std::size_t number) {
+        if (number >= channels) sides.over->lead_to(silent);
+        return true;
+      };
+      std::optional<ring::clock::time_point> broke_at;
+      sides.on_progress = [&](const migration_progress& now) {
+        if (now.phase == migration_phase::recovering && !broke_at) broke_at = sides.host.loop().now();
+      };
+      std::optional<ring::clock::time_point> ended_at;
+      const auto ended = sides.migrate([&](source&) { ended_at = sides.host.loop().now(); });
+      sides.check(ended);
+      BOOST_REQUIRE((broke_at && ended_at && ended.source->has_error()));
+      BOOST_TEST(says(ended.source->error(), "the destination did not answer"));
+      BOOST_TEST((*ended_at - *broke_at < recovers + 100ms));
+      BOOST_TEST((ended.source->error().code == make_error_code(errc::undecided)) == (last == frame_type::go));
+      BOOST_TEST(sides.vm.running() == (last != frame_type::go));
+      BOOST_TEST(!sides.there.running());
+    }
+}
+
 BOOST_AUTO_TEST_CASE(a_break_between_go_and_running_is_resolved_by_asking_when_the_network_comes_back) {
   const auto whole = without_breaks();
   const auto go = head_of(whole.forth, frame_type::go);

@@ -53,7 +53,7 @@ class told_target final : public target {
     asked.emplace_back(why ? "leave: " + why->detail : "leave");
     co_return;
   }
-  void cut(const error&) noexcept override {}
+  void cut(const error*) noexcept override {}
   void set_bandwidth(std::uint64_t) noexcept override {}
   std::uint64_t wire_bytes() const noexcept override { return 0; }
   unsigned channels() const noexcept override { return 0; }
