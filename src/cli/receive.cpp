@@ -97,7 +97,9 @@ std::string source_command(const receive_request& request, std::string address) 
   if (request.at.plain) command += " --plain";
   if (!request.at.identity.psk.empty()) command += " --psk FILE";
   if (!request.at.identity.certificate.empty()) command += " --tls-certificate FILE --tls-key FILE --tls-authority FILE";
+  for (std::size_t i = 0; i != request.ram.size(); ++i) command += " --ram FILE";
   if (!request.device.empty()) command += " --device " TIDEMARK_TEST_DEVICE_NAME ".0";
+  if (!request.device.empty() && request.config.kernel == kernel_choice::host) command += " --kernel linux";
   return command;
 }
 

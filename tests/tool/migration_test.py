@@ -310,8 +310,8 @@ class Shows(Case):
         source = subprocess.run([TOOL, *command, "--memory", "1MiB"], capture_output=True, text=True, timeout=60)
         self.assertEqual((source.returncode, source.stderr), (0, ""))
         self.assertEqual(destination.process.wait(60), 0)
-        _, command = printed("tcp:0.0.0.0:0", "--psk", self.key())
-        self.assertRegex(" ".join(command), "^migrate tcp:" + re.escape(socket.gethostname()) + r":\d+ --psk FILE$")
+        _, command = printed("tcp:0.0.0.0:0", "--psk", self.key(), *self.ram("destination", MIB, MIB))
+        self.assertRegex(" ".join(command), "^migrate tcp:" + re.escape(socket.gethostname()) + r":\d+ --psk FILE --ram FILE --ram FILE$")
 
     def test_memory_that_is_handed_over_is_no_traffic(self):
         destination, address = self.receive("fd:" + self.path("socket"))
