@@ -29,6 +29,7 @@ namespace tidemark::simulation {
 
 class small_host {
  public:
+  /// Six groups at most have a container, or an attached device.
   explicit small_host(const std::vector<std::uint64_t>& pages_of_blocks, unsigned containers = 1)
       : space_(loop_.get_executor(), host_) {
     for (const auto pages : pages_of_blocks) {
@@ -101,6 +102,17 @@ class small_host {
   bool tracking() const noexcept { return kernel_.tracking_files() != 0; }
 
  private:
+  static kernel::model_options six_groups() {
+    kernel::model_options options;
+    options.groups.clear();
+    for (unsigned number = 0; number != 6; ++number)
+      options.groups.push_back({.number = number,
+                                .devices = {"tidemark-test." + std::to_string(number)},
+                                .shares_container = false,
+                                .logs_dma = false});
+    return options;
+  }
+
   template <class Begin, class Outcome>
   static ring::task<> store(Begin begin, any_io_executor at, std::optional<Outcome>& into) {
     into.emplace(co_await begin(ring::resume_on{at}));
@@ -113,7 +125,7 @@ class small_host {
   tests::manual_loop loop_;
   chance luck_{1};
   turn_workers threads_{loop_, luck_};
-  kernel::model model_{groups_apart()};
+  kernel::model model_{six_groups()};
   watched_kernel kernel_{model_, luck_};
   host host_{kernel_, threads_};
   std::vector<memory> memory_;
