@@ -84,12 +84,12 @@ task<result<std::uint64_t>> outgoing::send_frame(page_packer::packed_frame&& mad
 }
 
 task<result<std::uint64_t>> outgoing::send_device(unsigned device, state_file from) {
-  std::vector<std::byte> buffer(payload_bytes_max);
+  const auto buffer = std::make_unique_for_overwrite<std::byte[]>(payload_bytes_max);  // of which most devices fill little
   std::uint64_t bytes = 0;
   for (;;) {
-    auto got = co_await from.read(buffer);
+    auto got = co_await from.read(std::span(buffer.get(), payload_bytes_max));
     if (!got) co_return got.error();
-    const auto piece = std::span(buffer).first(got->bytes);
+    const auto piece = std::span(buffer.get(), got->bytes);
     const bool last = piece.empty();  // an empty one, for its answer
     std::vector<iovec> parts;
     if (!last) parts.push_back({piece.data(), piece.size()});
