@@ -14,8 +14,8 @@
 //   }
 //
 // Invariants
-//  1. A page dirtied after async_start is in a batch that was not acknowledged, is handed out later, or is still in a
-//  source.
+//  1. A page dirtied after async_start is in a batch that was not acknowledged, is handed out later, or is still in
+//     a source.
 //  2. In one round no page is handed out twice, to however many consumers.
 //  3. A batch destroyed without acknowledge() goes back, to be handed out in the next round; after a stop it is forgotten.
 //  4. A page that is discarded (region::granule) is not handed out, whoever says that it is dirty. Populated again, it is

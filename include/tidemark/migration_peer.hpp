@@ -6,9 +6,8 @@
 //   tcp:HOST:PORT, tcp:[IPV6]:PORT   a destination that listens there; port 0 to listen: a free one
 //   unix:PATH                        the same on this host; who may connect is decided by the file's mode
 //   file:PATH                        a snapshot: no destination runs the guest, it goes on here
-//   fd:PATH                          a destination that listens at the UNIX socket PATH on this host, which the memory
-//   itself
-//                                    is handed over to: nothing is copied
+//   fd:PATH                          a destination that listens at the UNIX socket PATH on this host: the memory itself
+//                                    is handed over to it, and nothing is copied
 //
 // Over TCP both sides prove who they are, by TLS 1.3, with certificates or a key that both know; without only when
 // `plain` says so. UNIX sockets need none.

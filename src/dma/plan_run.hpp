@@ -9,8 +9,7 @@
 //    (R15). Known ones the plan has refused already.
 //  - An unmap to the end of the address space that old kernels refuse is made without the last page (R16).
 //  - An unmap of several mappings that fails, or that unmapped not as much as the book says, may have done a part of it:
-//  each
-//    is unmapped by itself, which tells what is true (R18). Its dirty pages are lost then: all count as dirty (R26).
+//    each is unmapped by itself, which tells what is true (R18). Its dirty pages are lost then: all count as dirty (R26).
 //  - A transaction of which one change fails is taken back, last step first (R22). So it must not unmap what has no host
 //    address now (R24): that could not be mapped again.
 //

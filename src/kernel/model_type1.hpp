@@ -6,9 +6,8 @@
 //
 // Invariants:
 //  1. Mappings never overlap, with the exception that kernels before 6.18 make: a mapping that ends at 2^64 is invisible to
-//  their
-//     look-ups (its end wraps to 0), so it can be neither met nor unmapped by range. See `hidden`. (In those kernels it can
-//     also make its neighbour unreachable, by the shape of their search tree; that is not modelled.)
+//     their look-ups (its end wraps to 0), so it can be neither met nor unmapped by range. See `hidden`. (In those kernels
+//     it can also make its neighbour unreachable, by the shape of their search tree; that is not modelled.)
 //  2. With an IOMMU-backed group every mapping is pinned and counted; with emulated groups only, none is.
 //  3. A mapping has a dirty record only while tracking is on.
 

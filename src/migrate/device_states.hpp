@@ -16,9 +16,8 @@
 //
 // Invariants
 //  1. No device stops answering DMA before every device that can has been kept from starting any (RUNNING_P2P or
-//  PRE_COPY_P2P),
-//     and none starts any before every device answers again. Devices without P2P stop after all others are kept from it,
-//     before any of those stops; and run again in between, too.
+//     PRE_COPY_P2P), and none starts any before every device answers again. Devices without P2P stop after all others are
+//     kept from it, before any of those stops; and run again in between, too.
 //  2. A device that cannot migrate makes start_pre_copy(), stop() and start_resuming() fail before anything was changed.
 //  3. A device whose change fails is in the state that the error tells: it recovered, was reset, or is lost. The others are
 //     where they got to. Whatever failed, resume() or give_up() brings back all that are not lost.

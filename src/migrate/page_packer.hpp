@@ -6,8 +6,7 @@
 //
 // Invariants
 //  1. A page is named as the origin of a repeated one only if it was sent, as it was then, on this channel in this round: in
-//  a
-//     round no page is sent twice, so it still is so at the destination.
+//     a round no page is sent twice, so it still is so at the destination.
 //  2. What next() gave is valid until the next call. One payload at most is held: payload_bytes_max, twice when packed.
 //
 // Threading: the channel's loop.
