@@ -40,11 +40,11 @@ class socket_network final : public network {
 
   ring::address peer_;
   std::string congestion_control_;
-  std::optional<ring::tls_context> tls_;  ///< nothing: none is needed, or wanted
-  std::string peer_name_;                 ///< in its certificate
-  std::vector<std::unique_ptr<ring::loop_thread>> threads_;
+  std::optional<ring::tls_context> tls_;      ///< nothing: none is needed, or wanted
+  std::string peer_name_;                     ///< in its certificate
   std::vector<ring::connector> connectors_;   ///< of each channel
   std::vector<ring::byte_stream*> greeting_;  ///< of each channel: the connection whose peers get to know each other
+  std::vector<std::unique_ptr<ring::loop_thread>> threads_;  ///< last: they end first, and a cut() may be posted to them
 };
 
 /// The destination's side. Threading: the destination's executor; made before and destroyed after the destination.
