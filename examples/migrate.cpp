@@ -19,6 +19,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -104,8 +105,8 @@ awaitable<void> sleep_for(io_context& loop, std::chrono::milliseconds time) {
 }
 
 awaitable<result<void>> take_in(io_context& loop, counting_guest& vm, std::string address) {
-  const auto make_room = [&](const auto& wanted) -> result<std::vector<tidemark::ram_block>> {
-    return std::vector{tidemark::ram_block{wanted.front().name, vm.memory(), memory_bytes}};
+  const auto make_room = [&](const auto&) -> result<std::vector<tidemark::ram_block>> {
+    return std::vector{tidemark::ram_block{"ram0", vm.memory(), memory_bytes}};
   };
   auto arriving = tidemark::migration_destination::listen({loop.get_executor(), vm, make_room}, {std::move(address)});
   if (!arriving) co_return arriving.error();
@@ -148,6 +149,7 @@ int main(int count, char** arguments) {
   if (what != "take" && what != "send") return std::fprintf(stderr, "usage: migrate take|send ADDRESS\n"), 2;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(tidemark::page_bytes, memory_bytes));
   if (memory == nullptr) return std::fprintf(stderr, "no memory\n"), 1;
+  std::fill_n(memory, memory_bytes, std::byte{0});
   io_context loop;
   counting_guest vm(loop, memory);
   int status = 1;

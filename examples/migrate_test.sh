@@ -5,11 +5,12 @@
 set -eu
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+there=
+trap 'kill $there 2>/dev/null || true; rm -rf "$folder"' EXIT
 touch "$folder/there"
 "$1" take "unix:$folder/socket" >"$folder/there" &
 there=$!
-until grep -q listening "$folder/there"; do kill -0 $there && sleep 0.01; done
+until grep -q listening "$folder/there"; do kill -0 $there || exit 1; sleep 0.01; done
 "$1" send "unix:$folder/socket" >"$folder/here"
 wait $there
 cat "$folder/here" "$folder/there"

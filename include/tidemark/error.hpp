@@ -100,6 +100,7 @@ enum class errc : int {
   untrusted,                ///< one side does not believe that the other is who it should be
   not_migratable,           ///< a device whose driver cannot take its state elsewhere
   device_lost,              ///< a device that neither changes its migration state nor can be reset
+  not_tls,                  ///< what the peer sends is no TLS, where it is due
 };
 
 const boost::system::error_category& tidemark_category() noexcept;

@@ -57,8 +57,9 @@ class migration_source {
     return detail::initiate<Token>(this, token, &migration_source::start_run);
   }
 
-  /// Gives up, until the destination is told to run the guest: it is told so, for a second if it does not listen, and
-  /// async_run completes with operation_aborted. From then on there is nothing to give up, and this does nothing.
+  /// Gives up, until the destination is told to run the guest. The destination hears that the migration was cancelled, if it
+  /// listens within a second; async_run completes with operation_aborted. From the hand-over on there is nothing to give up,
+  /// and this does nothing.
   void cancel() noexcept;
   /// No more pages are sent until release(). What is on its way arrives; the guest runs on. In the blackout it waits until
   /// that is over.

@@ -76,6 +76,8 @@ class category final : public boost::system::error_category {
         return "the device cannot be migrated";
       case errc::device_lost:
         return "the device is lost";
+      case errc::not_tls:
+        return "the peer does not speak TLS";
     }
     return "unknown error";
   }

@@ -23,7 +23,7 @@ class bandwidth_limit {
   /// 0: unlimited. From the next on.
   void set(std::uint64_t bytes_per_s) noexcept { bytes_per_s_ = bytes_per_s; }
 
-  /// Unlimited, for whoever waits already, too.
+  /// Unlimited, for whoever waits already, too. The loop's thread.
   void lift() {
     set(0);
     pace_.cancel();

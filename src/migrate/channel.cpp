@@ -48,6 +48,9 @@ bool is_broken_connection(const error& failure) noexcept {
 namespace {
 
 constexpr auto last_words_within = std::chrono::seconds(1);
+constexpr std::size_t thrown_away_bytes = 64 * 1024;
+
+error closed_here(operation what) { return make_error(what, errc::closed, {}, "this side ended the migration"); }
 
 }  // namespace
 
@@ -56,6 +59,7 @@ channel::channel(ring::loop& loop, std::unique_ptr<ring::byte_stream> stream)
 
 task<result<std::uint64_t>> channel::send(frame_type type, std::string body, std::vector<iovec> payload) {
   const auto turn = co_await sending_.lock();
+  if (refused_) co_return closed_here(operation::send);
   std::uint64_t payload_bytes = 0;
   for (const auto& part : payload) payload_bytes += part.iov_len;
   if (payload_bytes != 0) co_await limit_.await_turn(payload_bytes);
@@ -68,6 +72,8 @@ task<result<std::uint64_t>> channel::send(frame_type type, std::string body, std
 }
 
 task<result<frame>> channel::receive() {
+  const auto turn = co_await receiving_.lock();
+  if (refused_) co_return closed_here(operation::receive);
   frame received;
   iovec head{&received.head, sizeof received.head};
   if (auto read = co_await stream_->read({&head, 1}); !read) co_return read.error();
@@ -81,14 +87,31 @@ task<result<frame>> channel::receive() {
 }
 
 task<void> channel::refuse(const error& why) {
+  if (std::exchange(refuses_, true)) co_return;
   limit_.lift();  // a frame that waits for its turn would have the words wait, too
-  auto saying = send(frame_type::refusal, encode_refusal(why));
   const ring::resume_on here{loop_.get_executor()};
-  (void)co_await ring::with_deadline(loop_, loop_.now() + last_words_within, here, std::move(saying), [this] { close(); });
+  (void)co_await ring::with_deadline(loop_, loop_.now() + last_words_within, here, say_last(why), [this] { close(); });
   close();
 }
 
-task<result<void>> channel::receive_payload(std::vector<iovec> parts) { co_return co_await stream_->read(parts); }
+task<bool> channel::say_last(const error& why) {
+  const auto sent = co_await send(frame_type::refusal, encode_refusal(why));
+  if (!sent) co_return false;
+  refused_ = true;
+  stream_->end_writing();
+  const auto turn = co_await receiving_.lock();
+  std::vector<std::byte> thrown_away(thrown_away_bytes);
+  for (;;) {
+    const auto came = co_await stream_->read_some(thrown_away);
+    if (!came) co_return true;
+  }
+}
+
+task<result<void>> channel::receive_payload(std::vector<iovec> parts) {
+  const auto turn = co_await receiving_.lock();
+  if (refused_) co_return closed_here(operation::receive);
+  co_return co_await stream_->read(parts);
+}
 
 namespace {
 
@@ -103,6 +126,7 @@ task<result<void>> channel::send_descriptors(std::vector<int> those) {
   auto* stream = dynamic_cast<ring::descriptor_stream*>(stream_.get());
   if (!stream) co_return no_descriptors();
   const auto turn = co_await sending_.lock();
+  if (refused_) co_return closed_here(operation::send);
   for (std::span<const int> left = those; !left.empty();) {
     const auto now = left.first(std::min(left.size(), ring::descriptor_stream::descriptors_max));
     left = left.subspan(now.size());
@@ -114,6 +138,8 @@ task<result<void>> channel::send_descriptors(std::vector<int> those) {
 task<result<std::vector<ring::descriptor>>> channel::receive_descriptors(std::size_t count) {
   auto* stream = dynamic_cast<ring::descriptor_stream*>(stream_.get());
   if (!stream) co_return no_descriptors();
+  const auto turn = co_await receiving_.lock();
+  if (refused_) co_return closed_here(operation::receive);
   std::vector<ring::descriptor> all;
   while (all.size() != count) {
     auto some = co_await stream->receive_descriptors(std::min(count - all.size(), ring::descriptor_stream::descriptors_max));

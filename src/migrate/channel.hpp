@@ -53,14 +53,20 @@ class channel {
 
   void close() noexcept { stream_->close(); }
 
-  /// The last words: whoever does not take them is not waited for. Closes.
+  /// The last words. Until the peer has left, for a second at most, what it still sends is thrown away: closed before, TCP
+  /// would answer that with a reset, and throw away the words. Then closes. The first words are the last.
   ring::task<void> refuse(const error& why);
 
  private:
+  ring::task<bool> say_last(const error& why);
+
   ring::loop& loop_;
   std::unique_ptr<ring::byte_stream> stream_;
   std::atomic<std::uint64_t> wire_bytes_ = 0;
   ring::mutex sending_;
+  ring::mutex receiving_;
+  bool refuses_ = false;
+  bool refused_ = false;  ///< the last words were said
   bandwidth_limit limit_;
   std::uint64_t sent_frames_ = 0;
   std::uint64_t received_frames_ = 0;

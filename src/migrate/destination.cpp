@@ -22,7 +22,7 @@ namespace {
 
 constexpr auto first_words_within = 10s;
 constexpr auto window_max = std::chrono::milliseconds(1h);
-constexpr std::size_t connections_max = 2 * std::size_t{channels_max};
+constexpr std::size_t connections_max = 4 * std::size_t{channels_max};  ///< and farewells, of two attempts
 
 bool fits(const std::vector<ram_block>& room, const std::vector<block_description>& wanted) {
   return std::equal(room.begin(), room.end(), wanted.begin(), wanted.end(),
@@ -37,8 +37,11 @@ bool same_session(const hello& a, const hello& b) {
 
 /// On the connection's loop. `why` outlives it.
 task<bool> close_on(const std::shared_ptr<incoming>& dropped, const error* why) {
-  if (why) co_await dropped->wire().refuse(*why);
-  dropped->wire().close();
+  if (why) {
+    co_await dropped->wire().refuse(*why);
+  } else {
+    dropped->wire().close();
+  }
   co_return true;
 }
 
@@ -95,7 +98,7 @@ task<void> destination::accept_all() {
       if (came.error().code != make_error_code(errc::closed)) end(came.error());
       break;
     }
-    if (connected_.size() >= connections_max) continue;
+    if (serving_ > connections_max) continue;
     ring::start(serve(std::make_shared<incoming>(std::move(*came))));
   }
   --serving_;
@@ -106,16 +109,18 @@ task<void> destination::serve(connection from) {
   ++serving_;
   connected_.push_back(from);
   auto first = co_await on(from, from->receive_by(with_.clock.now() + first_words_within));
-  if (outcome_) {
+  if (!first) {
+    co_await refuse_stranger(from, first.error());
+  } else if (outcome_) {
     auto why = make_error(operation::receive, errc::closed);
     if (outcome_->has_error()) why = outcome_->error();
     co_await refuse_stranger(from, std::move(why));
-  } else if (!first) {
-    co_await refuse_stranger(from, first.error());
   } else if (first->head.type == frame_type::hello) {
     co_await greet(from, *first);
   } else if (first->head.type == frame_type::join) {
     co_await serve_data(from, *first);
+  } else if (first->head.type == frame_type::refusal) {
+    co_await refuse_stranger(from, refusal_in(*first));
   } else {
     co_await refuse_stranger(
         from, protocol_error("a " + std::string(name_of(first->head.type)) + " frame came where hello was due"));

@@ -35,9 +35,9 @@ network_target::network_target(parts with) : with_(std::move(with)) {}
 network_target::~network_target() = default;
 
 task<result<welcome>> network_target::open() {
-  co_await end_all();
   cut_ = false;
   broken_.reset();
+  co_await end_all();
   for (unsigned channel = 0; channel != channels(); ++channel) links_.push_back(std::make_shared<link>());
   if (auto done = co_await connect(0); !done) co_return done.error();
   hello said{with_.of,       channels(), ++attempts_,   static_cast<std::uint64_t>(with_.recovery_window.count()),
@@ -64,6 +64,7 @@ task<result<welcome>> network_target::open() {
 }
 
 task<result<void>> network_target::connect(unsigned channel) {
+  if (cut_) co_return make_error(operation::connect_peer, errc::closed);
   auto& made = *links_[channel];
   auto done = co_await on_channel(channel, connect_on(with_, made, channel));
   made.connected = done.has_value();
@@ -123,7 +124,7 @@ task<result<void>> network_target::on_all(std::function<task<result<void>>(unsig
       auto ended = co_await self.on_channel(on, std::move(piece));
       if (!ended && !failed) {
         failed = self.cause(ended.error());
-        self.cut(nullptr);
+        self.cut(is_broken_connection(*failed) ? nullptr : &*failed);
       }
       done.count_down();
     }(*this, work(channel), channel, failure, all));
@@ -222,14 +223,15 @@ task<void> network_target::leave(const error* why) {
   co_await end_all();
 }
 
-/// On the channel's loop. On each, for the destination may see first that another one was closed.
+/// On the channel's loop.
 task<> network_target::refuse(shared_link one, error why) {
   if (one->ended || std::exchange(one->has_last_words, true)) co_return;
-  co_await one->at->wire().refuse(why);
+  co_await one->at->refuse(std::move(why));
   one->has_last_words = false;
   one->gone.notify();
 }
 
+// It is told on each channel, for it may see first that another one was closed.
 void network_target::cut(const error* why) noexcept {
   cut_ = true;
   const auto words = why ? std::optional(*why) : std::nullopt;

@@ -15,24 +15,36 @@ task<void> outgoing::run() {
   while (!ended_) {
     auto received = co_await channel_.receive();
     if (!received) {
-      ended_ = received.error();
+      end(received.error());
     } else if (received->head.type == frame_type::refusal) {
-      ended_ = refusal_in(*received);
+      end(refusal_in(*received));
     } else if (received->head.type == frame_type::taken) {
       const auto sequence = decode_taken(received->body);
       if (sequence) taken_frames_ = *sequence + 1;
-      if (!sequence) ended_ = sequence.error();
+      if (!sequence) end(sequence.error());
     } else {
       said_.push_back(std::move(*received));
     }
     changed_.notify();
   }
-  channel_.close();
+  if (!refuses_) channel_.close();
+}
+
+task<void> outgoing::refuse(error why) {
+  if (ended_) co_return;
+  refuses_ = true;
+  end(make_error(operation::send, errc::closed));
+  co_await channel_.refuse(why);
+}
+
+void outgoing::end(error why) {
+  if (!ended_) ended_ = std::move(why);
+  changed_.notify();
 }
 
 /// Whoever sends sees a broken connection first; a peer that refused has said why before.
 task<error> outgoing::why(error seen) {
-  if (!is_broken_connection(seen)) channel_.close();
+  if (!is_broken_connection(seen) && !ended_) channel_.close();
   while (!ended_) co_await changed_.wait();
   const bool said_more = is_broken_connection(seen) || seen.code == make_error_code(errc::closed);
   co_return said_more ? *ended_ : seen;
@@ -51,6 +63,7 @@ task<result<delivery>> outgoing::send_pages(std::vector<page_run> runs, const st
   {
     const auto turn = co_await packing_.lock();
     while (sent && !runs.empty()) {
+      if (ended_) co_return *ended_;
       auto made = packer_.next(runs, blocks);
       all.zero_pages += made.zero_pages;
       all.repeated_pages += made.repeated_pages;
@@ -87,6 +100,7 @@ task<result<std::uint64_t>> outgoing::send_device(unsigned device, state_file fr
   const auto buffer = std::make_unique_for_overwrite<std::byte[]>(payload_bytes_max);  // of which most devices fill little
   std::uint64_t bytes = 0;
   for (;;) {
+    if (ended_) co_return *ended_;
     auto got = co_await from.read(std::span(buffer.get(), payload_bytes_max));
     if (!got) co_return got.error();
     const auto piece = std::span(buffer.get(), got->bytes);

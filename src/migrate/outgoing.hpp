@@ -37,6 +37,8 @@ class outgoing {
 
   /// Receives what the destination says, until the channel ends.
   ring::task<void> run();
+  /// What is under way fails, and the destination is told why.
+  ring::task<void> refuse(error why);
 
   void begin_round() noexcept { packer_.begin_round(); }
   ring::task<result<delivery>> send_pages(std::vector<page_run> runs, const std::vector<ram_block>& blocks);
@@ -52,6 +54,7 @@ class outgoing {
   ring::task<result<std::uint64_t>> send_frame(page_packer::packed_frame&& made, bool last);
   ring::task<result<void>> until_taken(result<std::uint64_t> sent);
   ring::task<error> why(error seen);
+  void end(error why);
 
   channel channel_;
   page_packer packer_;
@@ -61,6 +64,7 @@ class outgoing {
   ring::mutex packing_;
 
   std::optional<error> ended_;
+  bool refuses_ = false;  ///< says its last words, and closes then
   std::uint64_t taken_frames_ = 0;
   std::deque<frame> said_;
   ring::condition changed_;

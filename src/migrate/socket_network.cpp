@@ -47,7 +47,7 @@ class proving_stream final : public ring::byte_stream {
       : below_(std::move(below)), tls_(tls) {}
 
   task<result<void>> write(std::span<iovec> parts) override {
-    if (state_ == state::fresh || state_ == state::refused) co_return make_error(operation::send, errc::closed);
+    if (state_ != state::proved && state_ != state::plain) co_return make_error(operation::send, errc::closed);
     co_return co_await used().write(parts);
   }
   task<result<void>> read(std::span<iovec> parts) override {
@@ -58,24 +58,25 @@ class proving_stream final : public ring::byte_stream {
     if (auto proved = co_await prove(); !proved) co_return proved.error();
     co_return co_await above_->read_some(into);
   }
+  void end_writing() noexcept override { used().end_writing(); }
   void close() noexcept override { used().close(); }
 
  private:
-  enum class state : std::uint8_t { fresh, proved, refused, plain };
+  enum class state : std::uint8_t { fresh, unproved, proved, plain };
 
   ring::byte_stream& used() noexcept { return above_ ? *above_ : *below_; }
 
   task<result<void>> prove() {
     if (state_ == state::proved) co_return result<void>{};
     if (state_ != state::fresh) co_return make_error(operation::set_up_tls, errc::closed);
-    state_ = state::refused;
+    state_ = state::unproved;
     auto safe = co_await ring::tls_accept(below_, tls_);
     if (safe) {
       state_ = state::proved;
       above_ = std::move(*safe);
       co_return result<void>{};
     }
-    if (safe.error().code == make_error_code(errc::protocol)) state_ = state::plain;
+    if (safe.error().code == make_error_code(errc::not_tls)) state_ = state::plain;
     co_return safe.error();
   }
 

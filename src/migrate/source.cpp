@@ -346,7 +346,7 @@ task<result<void>> source::recover(error broken) {
     }
     if (!is_broken_connection(opened.error())) co_return opened.error();
     broken = opened.error();
-    co_await ring::sleep(with_.clock, pause, here_);
+    co_await ring::sleep(with_.clock, std::min<ring::clock::duration>(pause, until - now()), here_);
     if (auto go_on = check_cancelled(); !go_on && !handed_over_) co_return go_on;
   }
   co_return broken;
@@ -375,8 +375,10 @@ task<result<void>> source::guest_goes_on() {
 /// After this nothing of the migration is left; what it returns says why, and where the guest is.
 task<error> source::give_up(error failure) {
   if (const auto go_on = check_cancelled(); !go_on && !handed_over_) failure = go_on.error();
-  co_await with_.to.leave(is_broken_connection(failure) ? nullptr : &failure);
+  const auto told = failure;
+  const auto* why = is_broken_connection(told) ? nullptr : &told;
   if (handed_over_) {
+    co_await with_.to.leave(why);
     if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
     if (failure.undone.empty()) failure.undone = "the guest runs at the destination and stays paused here";
     co_return failure;
@@ -385,6 +387,7 @@ task<error> source::give_up(error failure) {
   if (auto resumed = co_await guest_goes_on(); !resumed)
     failure.undone = "memory and mappings are as before, but the guest cannot be resumed here: " + resumed.error().message();
   co_await throttle(0);
+  co_await with_.to.leave(why);  // who does not listen is not to keep the guest waiting
   if (std::exchange(tracking_, false)) (void)co_await with_.stream.async_stop(here_);
   co_return failure;
 }

@@ -62,7 +62,7 @@ class target {
   /// Ends it; what is under way fails. `why`, if there is one, is told to the destination.
   virtual ring::task<void> leave(const error* why) = 0;
   /// What is under way fails, at once; or, if there is a `why`, as soon as the destination was told, which takes a second
-  /// if it does not listen.
+  /// if it does not listen. Then leave() follows, or open().
   virtual void cut(const error* why) noexcept = 0;
 
   virtual void set_bandwidth(std::uint64_t bytes_per_s) noexcept = 0;

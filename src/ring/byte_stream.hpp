@@ -35,7 +35,12 @@ class byte_stream {
   /// that closed is errc::peer_closed. Counts as a read.
   virtual task<result<std::size_t>> read_some(std::span<std::byte> into) = 0;
 
-  /// Ends the connection both ways, at once. Operations under way, and later ones, fail with errc::closed.
+  /// Nothing more is written: the peer reads what was, then errc::peer_closed. Reading goes on. Not while a write is under
+  /// way.
+  virtual void end_writing() noexcept = 0;
+
+  /// Ends the connection both ways, at once: what was written may not arrive if the peer still writes. Operations under way,
+  /// and later ones, fail with errc::closed.
   virtual void close() noexcept = 0;
 };
 

@@ -147,7 +147,8 @@ task<int> connect_tcp(uring_loop& owner, shared_socket socket, const address::pl
   if (::connect(fd, generic(place), place.size_bytes) < 0) {
     const int errno_value = errno;
     if (errno_value != EINPROGRESS) co_return errno_value;
-    co_await owner.submit([fd](io_uring_sqe* entry) { io_uring_prep_poll_add(entry, fd, POLLOUT); });
+    const int answer = co_await owner.submit([fd](io_uring_sqe* entry) { io_uring_prep_poll_add(entry, fd, POLLOUT); });
+    if (answer < 0) co_return -answer;
   }
   ::fcntl(fd, F_SETFL, 0);  // or the ring would answer EAGAIN where it should wait
   co_return failure_of(fd);

@@ -31,12 +31,12 @@ class connector {
  public:
   explicit connector(uring_loop& owner) noexcept : owner_(owner) {}
 
-  /// Connects to the first place of `peer` that answers; a TCP peer is silent after ten seconds. `peer` outlives the task.
+  /// Connects to the first place of `peer` that answers; over TCP each is given ten seconds. `peer` outlives the task.
   /// A UNIX socket's stream is a descriptor_stream. `congestion_control` is for what is sent over TCP: as migration_peer.hpp
   /// has it.
   task<result<std::unique_ptr<byte_stream>>> connect(const address& peer, std::string congestion_control = "auto");
 
-  /// A connect() under way completes with errc::closed.
+  /// A connect() under way completes with errc::closed; over UNIX sockets only when the peer has room for it.
   void close() noexcept;
 
  private:

@@ -196,6 +196,9 @@ class socket_stream : public Base {
 
   task<result<std::size_t>> read_some(std::span<std::byte> into) override { return receive_some(owner_, socket_, into); }
 
+  void end_writing() noexcept override {
+    if (socket_) socket_->end_writing();
+  }
   void close() noexcept override {
     if (auto socket = std::exchange(socket_, nullptr)) socket->close();
   }

@@ -37,6 +37,7 @@ class socket {
   /// What ended the connection: the kernel tells it to one of those who wait, and to the others only that it has ended.
   int first_failure(int answer) noexcept { return failure_ ? *failure_ : failure_.emplace(answer); }
 
+  void end_writing() noexcept { ::shutdown(fd(), SHUT_WR); }
   /// Wakes whoever waits on the socket; the descriptor stays theirs until they have gone.
   void close() noexcept {
     closed_ = true;

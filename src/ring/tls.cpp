@@ -129,6 +129,7 @@ class tls_stream final : public byte_stream {
   task<result<void>> read(std::span<iovec> parts) override { return read_all(session_, parts); }
   task<result<std::size_t>> read_some(std::span<std::byte> into) override { return read_some_of(session_, into); }
 
+  void end_writing() noexcept override { session_->below->end_writing(); }
   void close() noexcept override {
     session_->closed = true;
     session_->below->close();

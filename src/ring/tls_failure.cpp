@@ -20,10 +20,10 @@ struct known {
 
 constexpr known reasons[] = {
     // what we saw
-    {SSL_R_WRONG_VERSION_NUMBER, errc::protocol, "what the peer sends is not TLS; was it set up for plain text?"},
-    {SSL_R_HTTP_REQUEST, errc::protocol, "what the peer sends is not TLS but HTTP"},
-    {SSL_R_HTTPS_PROXY_REQUEST, errc::protocol, "what the peer sends is not TLS but HTTP"},
-    {SSL_R_PACKET_LENGTH_TOO_LONG, errc::protocol, "what the peer sends is not TLS; was it set up for plain text?"},
+    {SSL_R_WRONG_VERSION_NUMBER, errc::not_tls, "what the peer sends is not TLS; was it set up for plain text?"},
+    {SSL_R_HTTP_REQUEST, errc::not_tls, "what the peer sends is not TLS but HTTP"},
+    {SSL_R_HTTPS_PROXY_REQUEST, errc::not_tls, "what the peer sends is not TLS but HTTP"},
+    {SSL_R_PACKET_LENGTH_TOO_LONG, errc::not_tls, "what the peer sends is not TLS; was it set up for plain text?"},
     {SSL_R_UNSUPPORTED_PROTOCOL, errc::protocol, "the peer speaks no TLS 1.3"},
     {SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, errc::protocol, "what came was altered on its way"},
     {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, errc::untrusted, "the peer has no certificate to show"},

@@ -99,9 +99,8 @@ class PlainSend(FailsInOneLine):
     # A process that is left behind keeps standard error open, which is read to its end here.
 
     def test_a_failure_leaves_no_process_behind(self):
-        """How far each process is differs from run to run."""
         with Ram(MIB) as source, Ram(MIB) as destination:
-            for _ in range(50):
+            for _ in range(20):  # a receiver that came first would not be in every one
                 run = subprocess.run([PLAIN_SEND, str(MIB), source.path, destination.path, "1", "carrier-pigeon"], capture_output=True, text=True, timeout=60)
                 self.assertEqual((run.returncode, len(run.stderr.splitlines())), (1, 1), run.stderr)
 

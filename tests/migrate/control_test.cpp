@@ -189,6 +189,73 @@ BOOST_AUTO_TEST_CASE(a_source_that_is_cancelled_tells_the_destination) {
       }
 }
 
+// The new connection is taken, and nothing comes back.
+BOOST_AUTO_TEST_CASE(a_cancel_is_heard_at_any_moment_of_a_recovery) {
+  unsigned waited_for_welcome = 0;
+  for (unsigned turns = 0; waited_for_welcome != 30; ++turns) {
+    BOOST_TEST_INFO_SCOPE("after " << turns << " turns");
+    two_sides sides({60, 3});
+    simulated_arrivals silent(sides.host.loop());
+    sides.options.recovery_window = 60'000ms;
+    sides.wire.channels = 2;
+    sides.wire.reaches = [&](std::size_t number) {
+      if (number >= 2) sides.over->lead_to(silent);
+      return true;
+    };
+    std::optional<migration_progress> last;
+    sides.on_progress = [&](const migration_progress& now) { last = now; };
+    bool broke = false;
+    unsigned turns_left = turns;
+    std::optional<ring::clock::time_point> cancelled_at;
+    std::optional<ring::clock::time_point> ended_at;
+    const auto ended = sides.migrate([&](source& sender) {
+      ended_at = sides.host.loop().now();
+      if (!last || cancelled_at) return;
+      if (last->sent_bytes >= 40 * page_bytes && !std::exchange(broke, true)) sides.over->break_now(0);
+      if (last->phase != migration_phase::recovering || turns_left-- != 0) return;
+      cancelled_at = *ended_at;
+      if (sides.over->connections() == 3) ++waited_for_welcome;
+      sender.cancel();
+    });
+    sides.check(ended);
+    BOOST_REQUIRE((cancelled_at && ended.source->has_error()));
+    BOOST_TEST(ended.source->error().code == aborted);
+    BOOST_TEST((*ended_at - *cancelled_at < 1100ms));
+    BOOST_TEST(sides.vm.running());
+  }
+}
+
+// Who does not listen is not to keep the guest waiting.
+BOOST_AUTO_TEST_CASE(a_guest_runs_on_before_its_destination_has_heard_of_a_cancel) {
+  for (const unsigned channels : {1U, 2U}) {
+    two_sides sides({60, 3});
+    sides.wire.channels = channels;
+    std::optional<ring::clock::time_point> cancelled_at;
+    std::optional<ring::clock::time_point> ran_on_at;
+    sides.vm.on_resume = [&]() -> result<void> {
+      ran_on_at = sides.host.loop().now();
+      return {};
+    };
+    std::optional<migration_progress> last;
+    sides.on_progress = [&](const migration_progress& now) { last = now; };
+    const auto stall = [&](ring::loop* on) {
+      for (auto& [number, tap] : sides.at_destination) tap.stalls_on = on;
+    };
+    const auto ended = sides.migrate([&](source& sender) {
+      auto& loop = sides.host.loop();
+      if (cancelled_at && loop.now() - *cancelled_at > 500ms) stall(nullptr);
+      if (!last || cancelled_at || last->phase != migration_phase::stop_and_copy) return;
+      stall(&loop);
+      cancelled_at = loop.now();
+      sender.cancel();
+    });
+    sides.check(ended);
+    BOOST_REQUIRE((cancelled_at && ran_on_at));
+    BOOST_TEST((*ran_on_at - *cancelled_at < 10ms));
+    BOOST_TEST(says(ended.destination->error(), "cancelled"));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_migration_that_was_cancelled_before_it_began_connects_to_nobody) {
   two_sides sides;
   auto& loop = sides.host.loop();

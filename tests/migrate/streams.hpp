@@ -28,12 +28,13 @@ inline std::uint64_t size_of(std::span<const iovec> parts) noexcept {
   return sum;
 }
 
-/// What went through a tapped stream, and which bytes of what comes to flip on the way.
+/// What went through a tapped stream, which bytes of what comes to flip on the way, and whether nothing comes for now.
 struct tap {
   std::uint64_t written_bytes = 0;
   std::uint64_t read_bytes = 0;
   bytes read;                            ///< all that was read
   std::vector<std::uint64_t> flip_read;  ///< positions
+  ring::loop* stalls_on = nullptr;
 };
 
 class tapped_stream final : public ring::byte_stream {
@@ -45,6 +46,7 @@ class tapped_stream final : public ring::byte_stream {
     return below_->write(parts);
   }
   ring::task<result<void>> read(std::span<iovec> parts) override {
+    co_await stall();
     const std::vector<iovec> whole(parts.begin(), parts.end());
     auto done = co_await below_->read(parts);
     if (done)
@@ -52,13 +54,24 @@ class tapped_stream final : public ring::byte_stream {
     co_return done;
   }
   ring::task<result<std::size_t>> read_some(std::span<std::byte> into) override {
+    co_await stall();
     auto done = co_await below_->read_some(into);
     if (done) note(reinterpret_cast<unsigned char*>(into.data()), *done);
     co_return done;
   }
-  void close() noexcept override { below_->close(); }
+  void end_writing() noexcept override { below_->end_writing(); }
+  void close() noexcept override {
+    closed_ = true;
+    below_->close();
+  }
 
  private:
+  ring::task<void> stall() {
+    while (on_.stalls_on && !closed_) {
+      ring::timer pause(*on_.stalls_on);
+      co_await pause.until(on_.stalls_on->now() + std::chrono::milliseconds(1));
+    }
+  }
   void note(unsigned char* at, std::uint64_t count) {
     for (const auto position : on_.flip_read)
       if (position >= on_.read_bytes && position - on_.read_bytes < count) at[position - on_.read_bytes] ^= 0x10;
@@ -68,6 +81,7 @@ class tapped_stream final : public ring::byte_stream {
 
   std::unique_ptr<ring::byte_stream> below_;
   tap& on_;
+  bool closed_ = false;
 };
 
 /// Takes what is written, and calls `on_write` with it; there is nothing to read.
@@ -84,6 +98,7 @@ class sink_stream final : public ring::byte_stream {
   ring::task<result<std::size_t>> read_some(std::span<std::byte>) override {
     co_return make_error(operation::receive, errc::peer_closed);
   }
+  void end_writing() noexcept override {}
   void close() noexcept override {}
 
  private:
@@ -112,6 +127,7 @@ class playing_stream final : public ring::byte_stream {
     if (!done) co_return done.error();
     co_return size_bytes;
   }
+  void end_writing() noexcept override {}
   void close() noexcept override {}
 
  private:
@@ -139,6 +155,7 @@ class silent_stream final : public ring::byte_stream {
   ring::task<result<std::size_t>> read_some(std::span<std::byte>) override {
     co_return (co_await read(std::span<iovec>())).error();
   }
+  void end_writing() noexcept override {}
   void close() noexcept override { closed_ = true; }
 
  private:

@@ -84,6 +84,7 @@ class memory_stream final : public ring::byte_stream {
   ring::task<result<std::size_t>> read_some(std::span<std::byte> into) override {
     return read_some_from(in_, closed_, into);
   }
+  void end_writing() noexcept override { out_->cut(); }
   void close() noexcept override {
     *closed_ = true;
     out_->cut();

@@ -258,7 +258,7 @@ BOOST_AUTO_TEST_CASE(a_peer_that_is_silent_need_not_be_waited_for) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_peer_that_is_silent_is_so_after_ten_seconds) {
+BOOST_AUTO_TEST_CASE(a_peer_that_is_silent_is_not_waited_for_as_long_as_the_kernel_would) {
   const full_door silent;
   const auto owner = make_loop();
   const auto peer = loopback(silent.port());
@@ -270,8 +270,7 @@ BOOST_AUTO_TEST_CASE(a_peer_that_is_silent_is_so_after_ten_seconds) {
   };
   const auto began = owner->now();
   run_on(*owner, work());
-  BOOST_TEST_MESSAGE("after " << std::chrono::duration_cast<std::chrono::milliseconds>(owner->now() - began).count()
-                              << " ms");
+  BOOST_TEST((owner->now() - began < std::chrono::seconds(60)));  // by itself it tries for two minutes
 }
 
 BOOST_AUTO_TEST_CASE(what_is_sent_to_this_host_is_not_paced) { BOOST_TEST(congestion_control_taken("auto") == "reno"); }

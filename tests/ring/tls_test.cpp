@@ -234,6 +234,7 @@ class tapped final : public byte_stream {
   }
   task<result<void>> read(std::span<iovec> parts) override { return below_->read(parts); }
   task<result<std::size_t>> read_some(std::span<std::byte> into) override { return below_->read_some(into); }
+  void end_writing() noexcept override { below_->end_writing(); }
   void close() noexcept override { below_->close(); }
 
  private:
@@ -466,9 +467,9 @@ BOOST_AUTO_TEST_CASE(a_peer_of_the_other_kind_or_without_a_certificate_is_refuse
 
 BOOST_AUTO_TEST_CASE(plain_text_and_garbage_are_told_from_tls) {
   over_both(
-      [](wire& on) { check(answer_to(on, "TIDEMARK\1\0\0\0 a head of plain text", true), errc::protocol, "is not TLS"); });
-  over_both([](wire& on) { check(answer_to(on, "GET / HTTP/1.1\r\n\r\n", true), errc::protocol, "not TLS but HTTP"); });
-  over_both([](wire& on) { check(answer_to(on, "SSH-2.0-OpenSSH_9.2\r\n", false), errc::protocol, "is not TLS"); });
+      [](wire& on) { check(answer_to(on, "TIDEMARK\1\0\0\0 a head of plain text", true), errc::not_tls, "is not TLS"); });
+  over_both([](wire& on) { check(answer_to(on, "GET / HTTP/1.1\r\n\r\n", true), errc::not_tls, "not TLS but HTTP"); });
+  over_both([](wire& on) { check(answer_to(on, "SSH-2.0-OpenSSH_9.2\r\n", false), errc::not_tls, "is not TLS"); });
 }
 
 BOOST_AUTO_TEST_CASE(no_garbage_from_a_seed_gets_through_a_handshake) {

@@ -63,6 +63,7 @@ class flipping_stream final : public ring::byte_stream {
     co_return done;
   }
   task<result<std::size_t>> read_some(std::span<std::byte> into) override { return below_->read_some(into); }
+  void end_writing() noexcept override { below_->end_writing(); }
   void close() noexcept override { below_->close(); }
 
  private:

@@ -85,6 +85,10 @@ class pipe : public std::enable_shared_from_this<pipe> {
   void cut() noexcept {
     if (!std::exchange(cut_, true)) change();
   }
+  /// What is held, if it is cut.
+  void lose() noexcept {
+    if (cut_) held_.clear();
+  }
 
  private:
   static constexpr std::size_t capacity_bytes = 64 * 1024;
@@ -139,17 +143,21 @@ class end final : public ring::byte_stream {
   end(std::shared_ptr<pipe> out, std::shared_ptr<pipe> in) : out_(std::move(out)), in_(std::move(in)) {}
   ~end() override { close(); }
 
-  task<result<void>> write(std::span<iovec> parts) override { return write_to(out_, parts); }
+  task<result<void>> write(std::span<iovec> parts) override { return write_to(out_, in_, parts); }
   task<result<void>> read(std::span<iovec> parts) override { return read_from(in_, parts); }
   task<result<std::size_t>> read_some(std::span<std::byte> into) override { return read_some_from(in_, into); }
+  void end_writing() noexcept override { out_->cut(); }
   void close() noexcept override {
     out_->cut();
     in_->cut();
   }
 
  private:
-  static task<result<void>> write_to(std::shared_ptr<pipe> out, std::span<iovec> parts) {
-    co_return co_await out->write(parts);
+  /// Whoever writes to a peer that has left loses what that one said last and what he has not read yet: as TCP may.
+  static task<result<void>> write_to(std::shared_ptr<pipe> out, std::shared_ptr<pipe> in, std::span<iovec> parts) {
+    auto written = co_await out->write(parts);
+    if (!written) in->lose();
+    co_return written;
   }
   static task<result<void>> read_from(std::shared_ptr<pipe> in, std::span<iovec> parts) {
     co_return co_await in->read(parts);

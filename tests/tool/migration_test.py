@@ -363,6 +363,17 @@ class Refuses(Case):
         self.assert_one_line(["migrate", address, "--memory", "1MiB", "--plain", *self.PATIENT], "the peer refused", "not TLS", "the guest runs on here")
         self.assertIn("refused a connection", self.assert_goes_on(destination, address, "--psk", self.path("key")))
 
+    def test_many_channels_that_are_refused(self):
+        """Each has a thread of its own, which may come last to what it was to do."""
+        destination, address = self.receive("tcp:127.0.0.1:0", "--psk", self.key())
+        words = ["migrate", address, "--memory", "1MiB", "--plain", "--channels", "64", *self.PATIENT]
+        spoils_what_is_freed = dict(os.environ, MALLOC_PERTURB_="165")
+        for turn in range(30):
+            with self.subTest(turn):
+                source = subprocess.run([TOOL, *words], capture_output=True, text=True, timeout=60, env=spoils_what_is_freed)
+                self.assertEqual((source.returncode, len(source.stderr.splitlines())), (1, 1), source.stderr)
+        self.assert_goes_on(destination, address, "--psk", self.path("key"))
+
     def test_a_certificate_that_another_authority_signed(self):
         here, there = self.certificates()
         strangers, _ = self.certificates("other-")
@@ -521,6 +532,22 @@ class Breaks(Case):
                 self.assertEqual(status, 1)
                 self.assertIn("the migration was cancelled", events[-1]["why"])
                 self.assertEqual(events[-1]["guest"], "the guest does not run here")
+
+    def test_a_cancelled_source_is_heard_behind_all_that_is_on_its_way(self):
+        """Megabytes, where something slower than the source is between."""
+        for turn in range(12):
+            with self.subTest(turn):
+                destination, address = self.receive("tcp:127.0.0.1:0", "--plain")
+                relay = Relay(("127.0.0.1", int(address.rpartition(":")[2])))
+                self.addCleanup(relay.close)
+                to = (address, relay.address)[turn % 2]
+                channels = ("1", "4")[turn // 2 % 2]
+                source = self.start_source(to, "--plain", "--memory", "512MiB", "--compression", "none", "--channels", channels, *self.PATIENT)
+                source.process.send_signal(signal.SIGINT)
+                status = source.end()[0]
+                events = destination.end()[1]
+                if status != 0:  # the signal may have come too late
+                    self.assertIn("the migration was cancelled", events[-1]["why"])
 
     def test_a_signal_cancels_a_snapshot(self):
         source = self.start_source("file:" + self.path("snapshot"), "--memory", "64MiB", *self.SLOW)

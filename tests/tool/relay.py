@@ -46,17 +46,18 @@ class Relay:
             self._start(self._answer, far, near)
 
     def _forward(self, near, far):
-        """From the source."""
+        """From the source. Who has said all may still listen."""
         passed = 0
         while data := receive(near):
             passed += len(data)
             if self._cut_after is not None and passed > self._cut_after and not self.cut.is_set():
                 self.cut.set()
-                break
+                end(near)
+                end(far)
+                return
             if not send(far, data):
                 break
-        end(near)
-        end(far)
+        end_writing(far)
 
     def _answer(self, far, near):
         """From the destination: a frame at a time."""
@@ -69,8 +70,7 @@ class Relay:
             body = receive_all(far, body_bytes + payload_bytes)
             if body is None or not send(near, head + body):
                 break
-        end(near)
-        end(far)
+        end_writing(near)
 
 
 def receive_all(from_socket, count):
@@ -97,6 +97,13 @@ def send(to_socket, data):
         return True
     except OSError:
         return False
+
+
+def end_writing(to_socket):
+    try:
+        to_socket.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
 
 
 def end(one):
