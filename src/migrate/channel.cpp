@@ -48,7 +48,7 @@ bool is_broken_connection(const error& failure) noexcept {
 namespace {
 
 constexpr auto last_words_within = std::chrono::seconds(1);
-constexpr std::size_t thrown_away_bytes = 64 * 1024;
+constexpr std::size_t thrown_away_bytes = 1 << 16;
 
 error closed_here(operation what) { return make_error(what, errc::closed, {}, "this side ended the migration"); }
 
