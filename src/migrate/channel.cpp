@@ -90,8 +90,9 @@ task<void> channel::refuse(const error& why) {
   if (std::exchange(refuses_, true)) co_return;
   limit_.lift();  // a frame that waits for its turn would have the words wait, too
   const ring::resume_on here{loop_.get_executor()};
-  (void)co_await ring::with_deadline(loop_, loop_.now() + last_words_within, here, say_last(why), [this] { close(); });
-  close();
+  (void)co_await ring::with_deadline(loop_, loop_.now() + last_words_within, here, say_last(why),
+                                     [this] { stream_->close(); });
+  stream_->close();
 }
 
 task<bool> channel::say_last(const error& why) {

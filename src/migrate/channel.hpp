@@ -51,7 +51,10 @@ class channel {
   /// The next frame, which must be of this type: a refusal becomes an error with the peer's reason.
   ring::task<result<frame>> expect(frame_type type);
 
-  void close() noexcept { stream_->close(); }
+  /// While the last words are on their way this does nothing: they close it.
+  void close() noexcept {
+    if (!refuses_) stream_->close();
+  }
 
   /// The last words. Until the peer has left, for a second at most, what it still sends is thrown away: closed before, TCP
   /// would answer that with a reset, and throw away the words. Then closes. The first words are the last.

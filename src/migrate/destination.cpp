@@ -37,11 +37,8 @@ bool same_session(const hello& a, const hello& b) {
 
 /// On the connection's loop. `why` outlives it.
 task<bool> close_on(const std::shared_ptr<incoming>& dropped, const error* why) {
-  if (why) {
-    co_await dropped->wire().refuse(*why);
-  } else {
-    dropped->wire().close();
-  }
+  if (why) co_await dropped->wire().refuse(*why);
+  dropped->wire().close();
   co_return true;
 }
 

@@ -88,7 +88,6 @@ task<result<void>> network_target::connect_on(const parts& with, link& to, unsig
 
 /// On the channel's loop.
 task<void> network_target::end(link& one) {
-  while (one.has_last_words) co_await one.gone.wait();
   one.at->wire().close();
   while (!one.ended || one.has_last_words) co_await one.gone.wait();
 }
@@ -241,7 +240,7 @@ void network_target::cut(const error* why) noexcept {
       if (!one->at) return;
       if (words) {
         ring::start(refuse(one, *words));
-      } else if (!one->has_last_words) {
+      } else {
         one->at->wire().close();
       }
     });

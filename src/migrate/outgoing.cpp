@@ -27,24 +27,23 @@ task<void> outgoing::run() {
     }
     changed_.notify();
   }
-  if (!refuses_) channel_.close();
+  channel_.close();
 }
 
 task<void> outgoing::refuse(error why) {
   if (ended_) co_return;
-  refuses_ = true;
   end(make_error(operation::send, errc::closed));
+  changed_.notify();
   co_await channel_.refuse(why);
 }
 
 void outgoing::end(error why) {
   if (!ended_) ended_ = std::move(why);
-  changed_.notify();
 }
 
 /// Whoever sends sees a broken connection first; a peer that refused has said why before.
 task<error> outgoing::why(error seen) {
-  if (!is_broken_connection(seen) && !ended_) channel_.close();
+  if (!is_broken_connection(seen)) channel_.close();
   while (!ended_) co_await changed_.wait();
   const bool said_more = is_broken_connection(seen) || seen.code == make_error_code(errc::closed);
   co_return said_more ? *ended_ : seen;

@@ -64,7 +64,6 @@ class outgoing {
   ring::mutex packing_;
 
   std::optional<error> ended_;
-  bool refuses_ = false;  ///< says its last words, and closes then
   std::uint64_t taken_frames_ = 0;
   std::deque<frame> said_;
   ring::condition changed_;

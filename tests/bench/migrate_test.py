@@ -100,7 +100,7 @@ class PlainSend(FailsInOneLine):
 
     def test_a_failure_leaves_no_process_behind(self):
         with Ram(MIB) as source, Ram(MIB) as destination:
-            for _ in range(20):  # a receiver that came first would not be in every one
+            for _ in range(20):  # the receiver was left in some runs, in others it had not begun
                 run = subprocess.run([PLAIN_SEND, str(MIB), source.path, destination.path, "1", "carrier-pigeon"], capture_output=True, text=True, timeout=60)
                 self.assertEqual((run.returncode, len(run.stderr.splitlines())), (1, 1), run.stderr)
 
